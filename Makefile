@@ -1,0 +1,47 @@
+# make demo    a newcomer's first five minutes: a world, a training, numbers and a report page in demo/
+# make test    the whole test suite
+# make lint    ruff, pyright and the import order
+# make bench   every benchmark, and the table made from them
+# Each creates .venv and installs what it needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: .venv/core
+	$(BIN)/occkit demo --out demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: .venv/dev
+	$(BIN)/occkit bench --json benchmarks/results.json
+	$(BIN)/python benchmarks/table.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "occkit needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# torch first and alone: other packages then find it satisfied and do not fetch a CUDA build.
+.venv/core: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing occkit and what it needs (a few minutes the first time: torch is large)"
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+.venv/dev: .venv/core
+	$(PIP) -e '.[hf,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .ruff_cache .hypothesis
