@@ -1,0 +1,44 @@
+"""WHERE: voxel grids, poses, cameras and rays.
+
+Tensors and small frozen dataclasses; nothing here knows a file or a network.
+"""
+
+from occkit.geometry.cameras import Cameras, distort, project, undistort
+from occkit.geometry.grids import (
+    KITTI_GRID,
+    OCC3D_GRID,
+    VoxelGrid,
+)
+from occkit.geometry.poses import (
+    compensate_motion,
+    invert_pose,
+    pose_from_quaternion,
+    pose_from_rotation_translation,
+    quaternion_from_rotation,
+    rotation_from_quaternion,
+    rotation_from_yaw,
+    transform_points,
+)
+from occkit.geometry.rays import Rays, camera_rays, fan_rays, intersect_box
+
+__all__ = [
+    "KITTI_GRID",
+    "OCC3D_GRID",
+    "Cameras",
+    "Rays",
+    "VoxelGrid",
+    "camera_rays",
+    "compensate_motion",
+    "distort",
+    "fan_rays",
+    "intersect_box",
+    "invert_pose",
+    "pose_from_quaternion",
+    "pose_from_rotation_translation",
+    "project",
+    "quaternion_from_rotation",
+    "rotation_from_quaternion",
+    "rotation_from_yaw",
+    "transform_points",
+    "undistort",
+]

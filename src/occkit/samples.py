@@ -1,0 +1,260 @@
+"""NOUNS: what flows through the library. Frozen dataclasses; a missing field is None; nothing later writes into one.
+
+`files -> Sample -> Batch -> System -> Prediction -> {losses, metrics, viewer, export}`
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from occkit.geometry import Cameras, VoxelGrid
+from occkit.taxonomy import Taxonomy
+
+T = TypeVar("T", "Occupancy", "Batch", "Prediction")
+
+
+def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
+    changed = {}
+    for field in fields(item):
+        value = getattr(item, field.name)
+        if isinstance(value, Tensor):
+            changed[field.name] = function(value)
+        elif isinstance(value, (Cameras, Occupancy)):
+            changed[field.name] = value.map(function)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+            changed[field.name] = tuple(function(v) for v in value)
+    return replace(item, **changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occupancy:
+    """A labelled voxel volume, whoever made it: a label file, a network, a generator."""
+
+    semantics: UInt8[Tensor, "*b x y z"]
+    """Ids of `taxonomy`; `taxonomy.free_id` is empty, `taxonomy.ignore_id` has no label."""
+    grid: VoxelGrid
+    """Where the volume lies in the reference frame."""
+    taxonomy: Taxonomy
+    """What the ids mean."""
+    mask_camera: Bool[Tensor, "*b x y z"] | None = None
+    """Observed by a camera; None where the data set has no such mask."""
+    mask_lidar: Bool[Tensor, "*b x y z"] | None = None
+    """Observed by the LiDAR; None where the data set has no such mask."""
+
+    def __post_init__(self) -> None:
+        if tuple(self.semantics.shape[-3:]) != self.grid.shape:
+            raise ValueError(
+                f"semantics: expected [..., {self.grid.shape}] for its grid, got {tuple(self.semantics.shape)}"
+            )
+        for name in ("mask_camera", "mask_lidar"):
+            mask = getattr(self, name)
+            if mask is not None and mask.shape != self.semantics.shape:
+                raise ValueError(
+                    f"{name}: expected {tuple(self.semantics.shape)} like semantics, got {tuple(mask.shape)}"
+                )
+
+    @property
+    def occupied(self) -> Bool[Tensor, "*b x y z"]:
+        """True where there is something: neither free nor ignored."""
+        return (self.semantics != self.taxonomy.free_id) & (self.semantics != self.taxonomy.ignore_id)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Occupancy":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One keyframe: what the sensors saw, where they were, and the label if there is one.
+
+    The reference frame is the frame of `grid`: the ego frame at the LiDAR's exposure for nuScenes, the Velodyne frame
+    for KITTI, the rig's ego frame for own cameras. Past images are further cameras: time 0 is now.
+    """
+
+    token: str
+    """Unique name of the frame; also the file name of its prediction."""
+    scene: str
+    """Scene or sequence it belongs to."""
+    timestamp: int
+    """Microseconds; of the reference time."""
+    images: UInt8[Tensor, "t n 3 h w"]
+    """RGB, `t` frames (0 = current, then ever older) of `n` cameras."""
+    cameras: Cameras
+    """Leading dimensions `[t, n]`; poses in the reference frame, motion compensated."""
+    camera_names: tuple[str, ...]
+    """One name for each of the `n` cameras."""
+    grid: VoxelGrid
+    """Volume to predict."""
+    taxonomy: Taxonomy
+    """Classes to predict."""
+    occupancy: Occupancy | None = None
+    """The label."""
+    points: Float[Tensor, "p 4"] | None = None
+    """LiDAR points of the frame: x, y, z (metres, reference frame), intensity 0..1."""
+    depth: Float[Tensor, "n h w"] | None = None
+    """z-depth of LiDAR points projected into the current images, metres; 0 where no point falls."""
+    global_from_ego: Float[Tensor, "4 4"] | None = None
+    """Pose of the reference frame in the world, float64."""
+    caption: str | None = None
+    """One line of text about the frame."""
+
+    def __post_init__(self) -> None:
+        expected = (self.images.shape[0], self.images.shape[1])
+        if tuple(self.cameras.batch_shape) != expected:
+            raise ValueError(
+                f"cameras: expected leading dimensions {expected} like images, got {tuple(self.cameras.batch_shape)}"
+            )
+        if (self.cameras.height, self.cameras.width) != tuple(self.images.shape[-2:]):
+            raise ValueError(
+                f"cameras: made for images of {self.cameras.height}x{self.cameras.width}, "
+                f"got {tuple(self.images.shape[-2:])}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples stacked; every sample has the same grid, taxonomy, cameras per frame and image size."""
+
+    tokens: tuple[str, ...]
+    """Frame names, one a sample."""
+    images: UInt8[Tensor, "b t n 3 h w"]
+    """RGB; time index 0 is the current frame."""
+    cameras: Cameras
+    """Leading dimensions `[b, t, n]`; poses in each sample's reference frame."""
+    grid: VoxelGrid
+    """Volume to predict."""
+    taxonomy: Taxonomy
+    """Classes to predict."""
+    occupancy: Occupancy | None = None
+    """Labels `[b, x, y, z]`; None if any sample lacks one."""
+    points: tuple[Float[Tensor, "_ 4"], ...] | None = None
+    """LiDAR points of each sample; None if any sample lacks them."""
+    depth: Float[Tensor, "b n h w"] | None = None
+    """Sparse z-depth of the current images, metres; 0 where unknown."""
+    captions: tuple[str, ...] | None = None
+    """One line of text a sample."""
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.tokens)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """What rays see of a volume."""
+
+    depth: Float[Tensor, "*r"] | None = None
+    """Expected ray parameter at termination (z-depth or distance, as the rays were made), metres."""
+    opacity: Float[Tensor, "*r"] | None = None
+    """Sum of the weights, 0..1."""
+    weights: Float[Tensor, "*r s"] | None = None
+    """Termination distribution over the samples of each ray."""
+    features: Float[Tensor, "*r c"] | None = None
+    """Features (colours, class scores, language vectors) carried along the rays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a system says about a batch."""
+
+    logits: Float[Tensor, "b c x y z"]
+    """Class scores before softmax; channel = id of `taxonomy`, free included."""
+    grid: VoxelGrid
+    """Where the volume lies."""
+    taxonomy: Taxonomy
+    """What the channels mean."""
+    depth_logits: Float[Tensor, "b n d h w"] | None = None
+    """Depth-bin scores of the current images at feature resolution."""
+    features: Float[Tensor, "b f x y z"] | None = None
+    """Voxel features, for systems whose losses need them."""
+    rendering: Rendering | None = None
+    """What the losses of a rendering system rendered."""
+
+    def semantics(self) -> UInt8[Tensor, "b x y z"]:
+        """Return the most likely id of each voxel; the lower id wins a tie."""
+        return self.logits.argmax(dim=1).to(torch.uint8)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch.
+
+    Raises:
+        ValueError: naming the token whose grid, taxonomy, number of cameras or image size differs from the first.
+    """
+    if not samples:
+        raise ValueError("collate: expected at least one sample, got none")
+    first = samples[0]
+    for sample in samples[1:]:
+        for name in ("grid", "taxonomy", "camera_names"):
+            if getattr(sample, name) != getattr(first, name):
+                raise ValueError(
+                    f"collate: {name} of {sample.token} differs from that of {first.token}; batch them apart"
+                )
+        if sample.images.shape != first.images.shape:
+            raise ValueError(
+                f"collate: images of {sample.token} are {tuple(sample.images.shape)}, those of {first.token} "
+                f"{tuple(first.images.shape)}; use one image size and one number of frames"
+            )
+    return Batch(
+        tokens=tuple(s.token for s in samples),
+        images=torch.stack([s.images for s in samples]),
+        cameras=_stack_cameras([s.cameras for s in samples]),
+        grid=first.grid,
+        taxonomy=first.taxonomy,
+        occupancy=_stack_occupancy([s.occupancy for s in samples]),
+        points=_all_or_none([s.points for s in samples]),
+        depth=None
+        if any(s.depth is None for s in samples)
+        else torch.stack([s.depth for s in samples if s.depth is not None]),
+        captions=_all_or_none([s.caption for s in samples]),
+    )
+
+
+V = TypeVar("V")
+
+
+def _all_or_none(values: Sequence[V | None]) -> tuple[V, ...] | None:
+    present = tuple(v for v in values if v is not None)
+    return present if len(present) == len(values) else None
+
+
+def _stack_cameras(cameras: Sequence[Cameras]) -> Cameras:
+    first = cameras[0]
+    lenses = _all_or_none([c.distortion for c in cameras])
+    if lenses is None and any(c.distortion is not None for c in cameras):
+        raise ValueError("collate: some samples have lens distortion and some have none; give the latter zeros")
+    return replace(
+        first,
+        intrinsics=torch.stack([c.intrinsics for c in cameras]),
+        ego_from_camera=torch.stack([c.ego_from_camera for c in cameras]),
+        distortion=None if lenses is None else torch.stack(lenses),
+    )
+
+
+def _stack_occupancy(labels: Sequence[Occupancy | None]) -> Occupancy | None:
+    present = _all_or_none(labels)
+    if present is None:
+        return None
+    masks = {name: _all_or_none([getattr(o, name) for o in present]) for name in ("mask_camera", "mask_lidar")}
+    return replace(
+        present[0],
+        semantics=torch.stack([o.semantics for o in present]),
+        **{name: None if mask is None else torch.stack(mask) for name, mask in masks.items()},
+    )
