@@ -1,0 +1,52 @@
+"""Opens a data set, whatever its format."""
+
+from pathlib import Path
+
+from occkit.data.frames import DataConfig, FrameDataset, Split
+from occkit.data.nuscenes import NuScenesDataset
+from occkit.data.rig import RigDataset, find_rigs
+from occkit.data.semantickitti import SemanticKittiDataset
+from occkit.errors import DataError
+
+DEFAULT_CACHE_BYTES = 512 * 2**20
+"""Memory for what was read: enough for a few hundred small frames, so that training does not wait for decoding."""
+
+__all__ = ["DEFAULT_CACHE_BYTES", "DataConfig", "FrameDataset", "Split", "open_dataset"]
+
+
+def open_dataset(
+    root: Path,
+    *,
+    split: Split,
+    config: DataConfig,
+    training: bool = False,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+) -> FrameDataset:
+    """Open a data set; its format is recognised by what the folder holds.
+
+    Args:
+        root: a nuScenes root (`v1.0-*`), a SemanticKITTI root (`sequences` or `dataset/sequences`), or a `rig.json` or
+            its folder.
+        split: train, val, test, or all there is. A rig is not split: every split is all of it.
+        config: what to load.
+        training: allow augmentation and leave out frames without a label where others have one.
+        cache_bytes: memory for what was read; 0 reads everything from disk each time.
+
+    Raises:
+        DataError: if the folder is none of these, damaged, or has no frame of the split.
+        ConfigError: if the config asks for cameras that are not there.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DataError(root, "no such file or folder", "give the root of a data set, or a rig.json")
+    if root.is_dir() and any(root.glob("v1.0-*")):
+        return NuScenesDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
+    if any((root / level).is_dir() for level in ("sequences", "dataset/sequences")):
+        return SemanticKittiDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
+    if find_rigs(root):
+        return RigDataset(root, config=config, training=training, cache_bytes=cache_bytes)
+    raise DataError(
+        root,
+        "is no data set that can be opened: no v1.0-* (nuScenes), sequences (SemanticKITTI) or rig.json",
+        "give its root folder; `occkit doctor` says what a folder is",
+    )

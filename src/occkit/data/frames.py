@@ -1,0 +1,354 @@
+"""The base of every data set: how a description of a frame (files, matrices) becomes a `Sample`."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from occkit.data.cache import ByteCache
+from occkit.data.files import decode_image, image_size, read_json
+from occkit.data.records import Floats, grid_of
+from occkit.data.transforms import (
+    AugmentConfig,
+    apply_to_cameras,
+    apply_to_image,
+    flip_volume,
+    plan_image,
+    project_depth,
+)
+from occkit.errors import ConfigError, DataError
+from occkit.geometry import Cameras, VoxelGrid
+from occkit.samples import Occupancy, Sample
+from occkit.taxonomy import Taxonomy
+
+Split = Literal["train", "val", "test", "all"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What a system is shown of a data set; the folder it lies in is not part of it."""
+
+    image_size: tuple[int, int] | None = None
+    """(height, width) for the network, pixels; None takes the size of the first camera's images."""
+    keep_aspect: bool = True
+    """With an `image_size`: scale to its width and cut off the top; False scales both axes on their own."""
+    num_past: int = 0
+    """Past keyframes loaded as further cameras; a scene's first frames repeat the oldest there is."""
+    cameras: tuple[str, ...] | None = None
+    """Names, in the order wanted; None takes all of the rig (SemanticKITTI: image_2)."""
+    load_points: bool = False
+    """Load the LiDAR points."""
+    load_depth: bool = True
+    """Project the LiDAR points into the current images; None in the sample where there is no LiDAR."""
+    augment: AugmentConfig | None = None
+    """Random changes, in training only."""
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ConfigError(f"image_size: expected positive (height, width), got {self.image_size}")
+        if self.num_past < 0:
+            raise ConfigError(f"num_past: expected 0 or more, got {self.num_past}")
+        if self.cameras is not None and (not self.cameras or len(set(self.cameras)) != len(self.cameras)):
+            raise ConfigError(f"cameras: expected different names, got {self.cameras}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One image: its file, and where and through which lens it was taken."""
+
+    path: Path
+    """The image file."""
+    intrinsics: Floats
+    """3x3, pixels of the file."""
+    ego_from_camera: Floats
+    """4x4, in the reference frame of the sample that shows it."""
+    distortion: tuple[float, ...] = ()
+    """Lens coefficients; empty for a pinhole."""
+    size: tuple[int, int] | None = None
+    """(height, width) that the intrinsics belong to; None where the data set does not state it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One keyframe as the files describe it."""
+
+    token: str
+    """Unique name, fit to be a file name."""
+    scene: str
+    """Scene or sequence."""
+    timestamp: int
+    """Microseconds."""
+    views: tuple[tuple[View, ...], ...]
+    """`[t][n]`: current images first, then ever older ones."""
+    global_from_ego: Floats | None
+    """Pose of the reference frame, where known."""
+    caption: str | None = None
+    """One line of text."""
+
+
+class FrameDataset:
+    """Keyframes of one split; `dataset[i]` is a `Sample`, read from disk when asked for (and kept, up to a limit).
+
+    Subclasses say which tokens there are and describe, label and range one frame: `_frame`, `label`, `_points`,
+    `ray_origins`. Instances are read-only after construction and may be shared between threads.
+    """
+
+    name: str
+    """nuscenes, semantickitti or rig."""
+    root: Path
+    """The folder that was opened."""
+    tokens: tuple[str, ...]
+    """Names of the frames, scene by scene in the order of time."""
+    grid: VoxelGrid
+    """Volume of every frame."""
+    taxonomy: Taxonomy
+    """Classes of every frame."""
+    camera_names: tuple[str, ...]
+    """Cameras of every frame."""
+    report: tuple[str, ...] = ()
+    """What was left out and why, a sentence each."""
+
+    def __init__(self, root: Path, *, config: DataConfig, training: bool, cache_bytes: int) -> None:
+        self.root = root
+        self.config = config
+        self.training = training
+        self._cache = ByteCache(cache_bytes)
+        self._image_size: tuple[int, int] | None = config.image_size
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample(index)
+
+    def label(self, token: str) -> Occupancy | None:
+        """Return the label of a frame; None if it has none.
+
+        Raises:
+            DataError: if its file is damaged.
+        """
+        raise NotImplementedError
+
+    def ray_origins(self, token: str) -> Floats:
+        """Return the origins `[k, 3]` from which ray metrics look at a frame, metres, reference frame."""
+        raise NotImplementedError
+
+    def _frame(self, token: str) -> Frame:
+        raise NotImplementedError
+
+    def _points(self, token: str) -> Float[Tensor, "p 4"] | None:
+        raise NotImplementedError
+
+    def sample(self, index: int, *, seed: int | None = None) -> Sample:
+        """Read one frame.
+
+        Args:
+            index: position in `tokens`.
+            seed: with it, a data set opened for training is augmented; same seed, same sample.
+
+        Raises:
+            IndexError: if there is no such frame.
+            DataError: if a file of the frame is missing or damaged.
+        """
+        if not -len(self.tokens) <= index < len(self.tokens):
+            raise IndexError(f"frame {index} of {len(self.tokens)}")
+        token = self.tokens[index]
+        augment = self.config.augment if self.training and seed is not None else None
+        rng = None if augment is None else np.random.default_rng(seed)
+        frame = self._frame(token)
+        images, cameras = self._look(frame, augment, rng)
+        points = None
+        if self.config.load_points or self.config.load_depth:
+            points = self._cache.get(("points", token), lambda: self._points(token))
+        sample = Sample(
+            token=token,
+            scene=frame.scene,
+            timestamp=frame.timestamp,
+            images=images,
+            cameras=cameras,
+            camera_names=self.camera_names,
+            grid=self.grid,
+            taxonomy=self.taxonomy,
+            occupancy=self._cache.get(("label", token), lambda: self.label(token)),
+            points=points if self.config.load_points else None,
+            depth=self._depth(token, cameras, points, augmented=augment is not None),
+            global_from_ego=None if frame.global_from_ego is None else torch.from_numpy(frame.global_from_ego),
+            caption=frame.caption,
+        )
+        if augment is None or rng is None:
+            return sample
+        return flip_volume(sample, x=bool(rng.uniform() < augment.flip_x), y=bool(rng.uniform() < augment.flip_y))
+
+    def _depth(
+        self, token: str, cameras: Cameras, points: Float[Tensor, "p 4"] | None, *, augmented: bool
+    ) -> Float[Tensor, "n h w"] | None:
+        if points is None or not self.config.load_depth:
+            return None
+        if augmented:
+            return project_depth(cameras[0], points)
+        return self._cache.get(("depth", token), lambda: project_depth(cameras[0], points))
+
+    def _look(
+        self, frame: Frame, augment: AugmentConfig | None, rng: np.random.Generator | None
+    ) -> tuple[Tensor, Cameras]:
+        """Read the images of a frame; one draw of the augmentation serves a camera in all its frames."""
+        plans_seed = (
+            [None] * len(frame.views[0]) if rng is None else list(rng.integers(2**63, size=len(frame.views[0])))
+        )
+        num_lens = max(len(view.distortion) for row in frame.views for view in row)
+        images, cameras = [], []
+        for row in frame.views:
+            for view, seed in zip(row, plans_seed, strict=True):
+                image, camera = self._see(view, augment, seed)
+                images.append(image)
+                lens = torch.zeros(8)
+                lens[: len(view.distortion)] = torch.tensor(view.distortion)
+                cameras.append(replace(camera, distortion=lens if num_lens else None))
+        shape = (len(frame.views), len(frame.views[0]))
+        stacked = replace(
+            cameras[0],
+            intrinsics=torch.stack([c.intrinsics for c in cameras]).float(),
+            ego_from_camera=torch.stack([c.ego_from_camera for c in cameras]).float(),
+            distortion=torch.stack([cast(Tensor, c.distortion) for c in cameras]) if num_lens else None,
+        )
+        return torch.stack(images).unflatten(0, shape), stacked.map(lambda tensor: tensor.unflatten(0, shape))
+
+    def _see(self, view: View, augment: AugmentConfig | None, seed: int | None) -> tuple[Tensor, Cameras]:
+        """Return one image at the network's size, uint8 `[3, h, w]`, and its camera."""
+        target, keep_aspect = self.image_size, self.config.keep_aspect and self.config.image_size is not None
+        rng = None if seed is None else np.random.default_rng(seed)
+        if rng is None:
+            pixels, stored = self._cache.get(("pixels", view.path), lambda: self._pixels(view, target, keep_aspect))
+            plan = plan_image(stored, target, keep_aspect=keep_aspect)
+        else:
+            picture, stored = self._cache.get(("picture", view.path), lambda: _decode(view, None))
+            plan = plan_image(stored, target, keep_aspect=keep_aspect, augment=augment, rng=rng)
+            pixels = torch.from_numpy(apply_to_image(picture, plan))
+        camera = Cameras(
+            intrinsics=torch.from_numpy(view.intrinsics),
+            ego_from_camera=torch.from_numpy(view.ego_from_camera),
+            height=stored[0],
+            width=stored[1],
+        )
+        return pixels, apply_to_cameras(camera, plan)
+
+    def _pixels(self, view: View, target: tuple[int, int], keep_aspect: bool) -> tuple[Tensor, tuple[int, int]]:
+        picture, stored = _decode(view, target)
+        plan = plan_image(stored, target, keep_aspect=keep_aspect)
+        return torch.from_numpy(apply_to_image(picture, plan)), stored
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of every sample's images, pixels."""
+        if self._image_size is None:
+            view = self._frame(self.tokens[0]).views[0][0]
+            self._image_size = view.size or image_size(view.path)
+        return self._image_size
+
+    def _keep(self, tokens: Sequence[str], has: Callable[[str], bool], what: str) -> tuple[str, ...]:
+        """Leave out the frames that lack something, and say so.
+
+        Raises:
+            DataError: if none is left.
+        """
+        kept = tuple(token for token in tokens if has(token))
+        if tokens and not kept:
+            raise DataError(
+                self.root, f"none of {len(tokens)} frames has {what}, e.g. {tokens[0]}", "download that part"
+            )
+        if len(kept) < len(tokens):
+            present = set(kept)
+            first = next(token for token in tokens if token not in present)
+            self._say(f"{len(tokens) - len(kept)} of {len(tokens)} frames left out: no {what}, first {first}")
+        return kept
+
+    def _keep_labelled(self, tokens: Sequence[str], has: Callable[[str], bool]) -> tuple[str, ...]:
+        """In training, leave out frames without a label if others have one; otherwise only say how many lack it."""
+        lacking = [token for token in tokens if not has(token)]
+        if not lacking or len(lacking) == len(tokens):
+            return tuple(tokens)
+        if self.training:
+            return self._keep(tokens, has, "label")
+        self._say(f"{len(lacking)} of {len(tokens)} frames have no label, first {lacking[0]}")
+        return tuple(tokens)
+
+    def _say(self, sentence: str) -> None:
+        self.report = (*self.report, sentence)
+        warnings.warn(f"{self.root}: {sentence}", UserWarning, stacklevel=4)
+
+
+def choose_cameras(root: Path, wanted: tuple[str, ...] | None, present: Sequence[str]) -> tuple[str, ...]:
+    """Return the wanted cameras, or all.
+
+    Raises:
+        ConfigError: if a wanted camera is not there.
+        DataError: if there is no camera at all.
+    """
+    if not present:
+        raise DataError(root, "has no camera", "a frame needs at least one; occkit doctor says what is wrong")
+    for name in wanted or ():
+        if name not in present:
+            raise ConfigError(f"cameras: {root} has no {name!r}; it has {', '.join(present)}")
+    return tuple(wanted or present)
+
+
+def read_grid(root: Path) -> VoxelGrid | None:
+    """Return the grid that `grid.json` at a data root states; None where there is no such file.
+
+    Raises:
+        DataError: if it does not describe a grid.
+    """
+    path = root / "grid.json"
+    return grid_of(read_json(path, max_bytes=2**16), path) if path.is_file() else None
+
+
+def history(order: Sequence[T], position: int, num_past: int) -> list[T]:
+    """Return the item at `position` and `num_past` earlier ones, newest first; the oldest there is fills the rest."""
+    return [order[max(0, position - k)] for k in range(num_past + 1)]
+
+
+def origins_along(
+    lidars_in_global: Floats, ego_from_global: Floats, lower: Sequence[float], upper: Sequence[float]
+) -> Floats:
+    """Return where ray metrics look from: LiDAR positions of a scene that lie in the volume, at most 8.
+
+    Kept are those more than 1 m inside the box in x and y (|x|, |y| < 39 for Occ3D); of more than 8, those at
+    `round(linspace(0, n - 1, 8))`, halves to even.
+
+    Args:
+        lidars_in_global: `[n, 3]` in the order of time, metres.
+        ego_from_global: 4x4, of the frame that is evaluated.
+        lower: lower corner of the volume, metres.
+        upper: its upper corner.
+
+    Returns:
+        `[k, 3]`, metres, reference ego frame.
+
+    Source: Liu et al., "SparseOcc" (RayIoU), 2024.
+    """
+    origins = lidars_in_global @ ego_from_global[:3, :3].T + ego_from_global[:3, 3]
+    x, y = origins[:, 0], origins[:, 1]
+    inside = (x > lower[0] + 1) & (x < upper[0] - 1) & (y > lower[1] + 1) & (y < upper[1] - 1)
+    origins = origins[inside]
+    if len(origins) > 8:
+        origins = origins[np.round(np.linspace(0, len(origins) - 1, 8)).astype(np.int64)]
+    return origins
+
+
+def _decode(view: View, at_least: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
+    picture, stored = decode_image(view.path, at_least=at_least)
+    if view.size is not None and stored != view.size:
+        raise DataError(
+            view.path,
+            f"expected {view.size[1]} x {view.size[0]} pixels as its calibration says, got {stored[1]} x {stored[0]}",
+            "calibrate for this size, or take the images the calibration was made for",
+        )
+    return picture, stored

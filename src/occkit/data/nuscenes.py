@@ -1,0 +1,243 @@
+"""nuScenes key frames with Occ3D labels: full, mini, partly downloaded or generated."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from occkit.data.files import read_json, read_raw
+from occkit.data.frames import (
+    DataConfig,
+    Frame,
+    FrameDataset,
+    Split,
+    View,
+    choose_cameras,
+    history,
+    origins_along,
+    read_grid,
+)
+from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, read_tables
+from occkit.data.occ3d import read_labels, read_splits
+from occkit.data.records import Floats
+from occkit.errors import DataError
+from occkit.geometry import OCC3D_GRID, VoxelGrid, compensate_motion, invert_pose, transform_points
+from occkit.samples import Occupancy
+from occkit.taxonomy import OCC3D
+
+VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
+"""Version folders; the first one present is read (for the split "test" the last)."""
+MINI_TRAIN = ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100")
+"""Scenes of the official mini training split."""
+MINI_VAL = ("0103", "0916")
+"""Scenes of the official mini validation split."""
+_CAPTION_BYTES = 64 * 2**20
+
+
+class NuScenesDataset(FrameDataset):
+    """nuScenes key frames. The reference frame is the ego frame at the exposure of `LIDAR_TOP`.
+
+    Splits come from Occ3D's `annotations.json` (at the root or in `gts/`); without it the ten scenes of mini have their
+    official split. Frames whose images are not there (mini, partial downloads) are left out and counted in `report`.
+
+    Args:
+        root: folder that holds `v1.0-*`, `samples` and `gts`.
+        split: which scenes.
+        config: what to load.
+        training: leave out frames without a label where others have one, and allow augmentation.
+        cache_bytes: memory for what was read.
+
+    Raises:
+        DataError: if tables are missing or damaged, the split is unknown, or no frame is left.
+    """
+
+    name = "nuscenes"
+
+    def __init__(
+        self, root: Path, *, split: Split, config: DataConfig, training: bool = False, cache_bytes: int = 0
+    ) -> None:
+        super().__init__(root, config=config, training=training, cache_bytes=cache_bytes)
+        self.taxonomy = OCC3D
+        self.tables = read_tables(_version_folder(root, split))
+        self.camera_names = choose_cameras(root, config.cameras, self.tables.cameras)
+        self._scene_of = {token: name for name, tokens in self.tables.scenes.items() for token in tokens}
+        self._has_file = lru_cache(maxsize=None)(_listing)
+        scenes = select_scenes(root, split, self.tables)
+        tokens = [token for name in scenes for token in self.tables.scenes[name]]
+        self._check_recordings(tokens)
+        tokens = self._keep(tokens, self._has_images, "image of every camera")
+        self._labels = root / "gts"
+        tokens = self._keep_labelled(tokens, self._has_label)
+        self._lidar_tokens = frozenset(token for token in tokens if self._has_lidar(token))
+        if (config.load_points or (config.load_depth and training)) and self._lidar_tokens:
+            tokens = self._keep(tokens, self._lidar_tokens.__contains__, "LiDAR sweep")
+        self.tokens = tuple(tokens)
+        self.grid = self._find_grid()
+        captions = root / "captions.json"
+        self._captions = read_captions(captions) if captions.is_file() else {}
+
+    def _check_recordings(self, tokens: list[str]) -> None:
+        for token in tokens:
+            absent = [name for name in (LIDAR, *self.camera_names) if name not in self.tables.recordings[token]]
+            if absent:
+                path = self.tables.folder / "sample_data.json"
+                raise DataError(path, f"sample {token} has no key frame of {', '.join(absent)}", "download again")
+
+    def _recording(self, token: str, channel: str) -> Recording:
+        return self.tables.recordings[token][channel]
+
+    def _exists(self, recording: Recording) -> bool:
+        return recording.file.name in self._has_file(self.root / recording.file.parent)
+
+    def _has_images(self, token: str) -> bool:
+        return all(self._exists(self._recording(token, name)) for name in self.camera_names)
+
+    def _has_lidar(self, token: str) -> bool:
+        return self._exists(self._recording(token, LIDAR))
+
+    def _has_label(self, token: str) -> bool:
+        return token in self._has_file(self._labels / self._scene_of[token]) and self._label_path(token).is_file()
+
+    def _label_path(self, token: str) -> Path:
+        return self._labels / self._scene_of[token] / token / "labels.npz"
+
+    def _find_grid(self) -> VoxelGrid:
+        stated = read_grid(self.root)
+        if stated is not None:
+            return stated
+        labelled = next((token for token in self.tokens if self._has_label(token)), None)
+        return OCC3D_GRID if labelled is None else read_labels(self._label_path(labelled)).grid
+
+    def label(self, token: str) -> Occupancy | None:
+        """Return the Occ3D label of a frame; None if it has none.
+
+        Raises:
+            DataError: if its file is damaged or of another grid than the first.
+        """
+        return read_labels(self._label_path(token), grid=self.grid) if self._has_label(token) else None
+
+    def ray_origins(self, token: str) -> Floats:
+        """Return the LiDAR positions of the scene that lie in the frame's volume, at most 8: `[k, 3]`, metres, ego."""
+        order = self.tables.scenes[self._scene_of[token]]
+        positions = []
+        for other in order:
+            lidar = self._recording(other, LIDAR)
+            positions.append((matrix_of(lidar.global_from_ego) @ matrix_of(lidar.ego_from_sensor))[:3, 3])
+        return origins_along(
+            np.stack(positions),
+            invert_pose(torch.from_numpy(self._global_from_ego(token))).numpy(),
+            self.grid.origin,
+            self.grid.upper,
+        )
+
+    def _global_from_ego(self, token: str) -> Floats:
+        return matrix_of(self._recording(token, LIDAR).global_from_ego)
+
+    def _frame(self, token: str) -> Frame:
+        scene = self._scene_of[token]
+        # A past frame without its images is no past frame: the one after it is repeated instead.
+        order = self.tables.scenes[scene]
+        position = order.index(token)
+        known = position
+        while known > 0 and position - known < self.config.num_past and self._has_images(order[known - 1]):
+            known -= 1
+        past = history(order[known : position + 1], position - known, self.config.num_past)
+        reference = self._global_from_ego(token)
+        return Frame(
+            token=token,
+            scene=scene,
+            timestamp=self.tables.timestamps[token],
+            views=tuple(tuple(self._view(t, name, reference) for name in self.camera_names) for t in past),
+            global_from_ego=reference,
+            caption=self._captions.get(token),
+        )
+
+    def _view(self, token: str, channel: str, reference: Floats) -> View:
+        camera = self._recording(token, channel)
+        if camera.intrinsics is None:
+            raise DataError(self.tables.folder, f"{channel} is no camera", "name cameras only")
+        pose = compensate_motion(
+            torch.from_numpy(matrix_of(camera.ego_from_sensor)),
+            torch.from_numpy(matrix_of(camera.global_from_ego)),
+            torch.from_numpy(reference),
+        )
+        return View(
+            path=self.root / camera.file,
+            intrinsics=camera.intrinsics,
+            ego_from_camera=pose.numpy(),
+            size=camera.size,
+        )
+
+    def _points(self, token: str) -> Float[Tensor, "p 4"] | None:
+        if token not in self._lidar_tokens:
+            return None
+        lidar = self._recording(token, LIDAR)
+        raw = torch.from_numpy(read_raw(self.root / lidar.file, "<f4", columns=5))
+        raw = raw[raw[:, :4].isfinite().all(dim=1)]
+        pose = torch.from_numpy(matrix_of(lidar.ego_from_sensor))
+        xyz = transform_points(pose, raw[:, :3].double()).float()
+        return torch.cat([xyz, (raw[:, 3:4] / 255).clamp(0, 1)], dim=1)
+
+
+def _listing(folder: Path) -> frozenset[str]:
+    """Names in a folder; one listing instead of a question a file, which a network disk would answer slowly."""
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def _version_folder(root: Path, split: Split) -> Path:
+    present = [name for name in VERSIONS if (root / name).is_dir()]
+    present += sorted(p.name for p in root.glob("v1.0-*") if p.is_dir() and p.name not in VERSIONS)
+    if not present:
+        raise DataError(root, "expected a folder v1.0-trainval, v1.0-mini or v1.0-test", "give the folder above it")
+    return root / (present[-1] if split == "test" and "v1.0-test" in present else present[0])
+
+
+def select_scenes(root: Path, split: Split, tables: Tables) -> tuple[str, ...]:
+    """Return the names of a split's scenes.
+
+    Raises:
+        DataError: if nothing says how the scenes are split, or none of them is in the split.
+    """
+    present = tuple(tables.scenes)
+    if split == "all" or (split == "test" and tables.folder.name == "v1.0-test"):
+        return present
+    listed = next((p for p in (root / "annotations.json", root / "gts" / "annotations.json") if p.is_file()), None)
+    mini = {f"scene-{n}" for n in (*MINI_TRAIN, *MINI_VAL)}
+    if listed is not None:
+        wanted = read_splits(listed)[split]
+    elif mini.issuperset(present):
+        names = {"train": MINI_TRAIN, "val": MINI_VAL, "test": ()}[split]
+        wanted = frozenset(f"scene-{n}" for n in names)
+    else:
+        raise DataError(
+            root,
+            f"nothing says which of its {len(present)} scenes are {split}",
+            "put Occ3D's annotations.json there, or use the split 'all'",
+        )
+    chosen = tuple(name for name in present if name in wanted)
+    if not chosen:
+        raise DataError(
+            root,
+            f"none of its {len(present)} scenes ({present[0]} ...) is in the split {split!r}",
+            "use another split, or 'all'",
+        )
+    return chosen
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """Read `captions.json`, `{token: one line of text}`.
+
+    Raises:
+        DataError: if it is anything else.
+    """
+    document = read_json(path, max_bytes=_CAPTION_BYTES)
+    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
+        raise DataError(path, "expected an object {token: text}", "write it again")
+    return document

@@ -1,0 +1,188 @@
+"""The relational tables of nuScenes (`v1.0-*/*.json`), read without the devkit.
+
+Six of them place an image or a sweep: `scene`, `sample`, `sample_data`, `calibrated_sensor`, `ego_pose`, `sensor`. The
+two large ones are streamed, and only key frames of cameras and of the LiDAR are kept.
+
+Source: Caesar et al., "nuScenes", 2020; the published schema.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from occkit.data.files import iterate_json_records
+from occkit.data.records import Floats, field, intrinsics_of, name_field, path_field, pose_of_quaternion
+from occkit.errors import DataError
+from occkit.geometry import pose_from_quaternion
+
+LIDAR = "LIDAR_TOP"
+"""The channel whose ego pose is the reference frame of a sample."""
+TABLES = ("scene", "sample", "sample_data", "calibrated_sensor", "ego_pose", "sensor")
+"""Tables that are read."""
+CAMERA_ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+"""nuScenes cameras come in this order, others after them in the order of `sensor.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One key frame of one sensor: a row of `sample_data` with what it points to."""
+
+    file: PurePosixPath
+    """Relative to the data root."""
+    timestamp: int
+    """Microseconds."""
+    size: tuple[int, int]
+    """(height, width) of an image, pixels; zeros for a LiDAR."""
+    ego_from_sensor: Floats
+    """Mounting, as (w, x, y, z, tx, ty, tz)."""
+    global_from_ego: Floats
+    """Ego pose at this sensor's own exposure, as (w, x, y, z, tx, ty, tz)."""
+    intrinsics: Floats | None
+    """3x3, pixels; None for a LiDAR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The key frames of a version folder."""
+
+    folder: Path
+    """`<root>/v1.0-*`."""
+    scenes: dict[str, tuple[str, ...]]
+    """Scene name -> sample tokens in the order of time."""
+    timestamps: dict[str, int]
+    """Sample token -> microseconds."""
+    recordings: dict[str, dict[str, Recording]]
+    """Sample token -> channel -> recording."""
+    cameras: tuple[str, ...]
+    """Channels that are cameras."""
+
+
+def matrix_of(pose: Floats) -> Floats:
+    """Return the 4x4 matrix of (w, x, y, z, tx, ty, tz)."""
+    both = torch.from_numpy(pose)
+    return pose_from_quaternion(both[:4], both[4:]).numpy()
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read the tables of a version folder.
+
+    Raises:
+        DataError: if a table is missing or damaged, or a row points to one that is not there.
+    """
+    channels, cameras = _read_sensors(folder)
+    mountings = _read_mountings(folder, channels)
+    scenes, timestamps, scene_of = _read_scenes(folder)
+    rows = list(_key_rows(folder, mountings, timestamps))
+    poses = _read_poses(folder, {pose for *_, pose in rows})
+    recordings: dict[str, dict[str, Recording]] = {token: {} for token in timestamps}
+    for sample, row, mounting, pose in rows:
+        channel, ego_from_sensor, intrinsics = mountings[mounting]
+        recordings[sample][channel] = Recording(
+            file=row[0],
+            timestamp=row[1],
+            size=row[2],
+            ego_from_sensor=ego_from_sensor,
+            global_from_ego=poses[pose],
+            intrinsics=intrinsics,
+        )
+    by_scene: dict[str, list[str]] = {name: [] for name in scenes.values()}
+    for token in sorted(timestamps, key=lambda t: (timestamps[t], t)):
+        by_scene[scenes[scene_of[token]]].append(token)
+    return Tables(
+        folder=folder,
+        scenes={name: tuple(by_scene[name]) for name in sorted(by_scene)},
+        timestamps=timestamps,
+        recordings=recordings,
+        cameras=cameras,
+    )
+
+
+def _rows(folder: Path, table: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    path = folder / f"{table}.json"
+    for record in iterate_json_records(path):
+        yield path, record
+
+
+def _read_sensors(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return sensor token -> channel (cameras and the LiDAR), and the camera channels in order."""
+    channels: dict[str, str] = {}
+    cameras: list[str] = []
+    for path, record in _rows(folder, "sensor"):
+        channel, modality = name_field(record, "channel", path), field(record, "modality", str, path)
+        if modality == "camera" and channel not in cameras:
+            cameras.append(channel)
+        if modality == "camera" or channel == LIDAR:
+            channels[field(record, "token", str, path)] = channel
+    known = [name for name in CAMERA_ORDER if name in cameras]
+    return channels, (*known, *(name for name in cameras if name not in known))
+
+
+def _read_mountings(folder: Path, channels: dict[str, str]) -> dict[str, tuple[str, Floats, Floats | None]]:
+    """Return calibrated_sensor token -> (channel, ego_from_sensor, intrinsics)."""
+    mountings = {}
+    for path, record in _rows(folder, "calibrated_sensor"):
+        channel = channels.get(field(record, "sensor_token", str, path))
+        if channel is None:
+            continue
+        token = field(record, "token", str, path)
+        what = f"{channel} ({token})"
+        intrinsics = None
+        if channel != LIDAR:
+            intrinsics = intrinsics_of(record.get("camera_intrinsic"), f"{what} camera_intrinsic", path)
+        mountings[token] = (channel, pose_of_quaternion(record, what, path), intrinsics)
+    return mountings
+
+
+def _read_scenes(folder: Path) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """Return scene token -> name, sample token -> timestamp, sample token -> scene token."""
+    scenes = {field(r, "token", str, path): name_field(r, "name", path) for path, r in _rows(folder, "scene")}
+    timestamps: dict[str, int] = {}
+    scene_of: dict[str, str] = {}
+    for path, record in _rows(folder, "sample"):
+        token, scene = name_field(record, "token", path), field(record, "scene_token", str, path)
+        if scene not in scenes:
+            raise DataError(
+                path, f"sample {token} belongs to scene {scene[:40]!r}, which scene.json lacks", "download again"
+            )
+        timestamps[token], scene_of[token] = field(record, "timestamp", int, path), scene
+    if not timestamps:
+        raise DataError(folder / "sample.json", "expected samples, got an empty table", "download again")
+    return scenes, timestamps, scene_of
+
+
+def _key_rows(
+    folder: Path, mountings: dict[str, Any], samples: Collection[str]
+) -> Iterator[tuple[str, tuple[PurePosixPath, int, tuple[int, int]], str, str]]:
+    """Yield (sample, (file, timestamp, size), calibrated_sensor, ego_pose) of the key frames that are wanted."""
+    for path, record in _rows(folder, "sample_data"):
+        if record.get("is_key_frame") is not True:
+            continue
+        mounting = field(record, "calibrated_sensor_token", str, path)
+        if mounting not in mountings:
+            continue
+        sample = field(record, "sample_token", str, path)
+        if sample not in samples:
+            raise DataError(path, f"a row points to sample {sample[:40]!r}, which sample.json lacks", "download again")
+        size = (0, 0)
+        if mountings[mounting][0] != LIDAR:
+            size = (field(record, "height", int, path), field(record, "width", int, path))
+            if min(size) < 1:
+                raise DataError(path, f"expected the size of an image, got {size[1]} x {size[0]}", "download again")
+        row = (path_field(record, "filename", path), field(record, "timestamp", int, path), size)
+        yield sample, row, mounting, field(record, "ego_pose_token", str, path)
+
+
+def _read_poses(folder: Path, wanted: set[str]) -> dict[str, Floats]:
+    poses = {}
+    for path, record in _rows(folder, "ego_pose"):
+        token = field(record, "token", str, path)
+        if token in wanted:
+            poses[token] = pose_of_quaternion(record, token, path)
+    missing = wanted - poses.keys()
+    if missing:
+        first = min(missing)[:40]
+        raise DataError(folder / "ego_pose.json", f"lacks {len(missing)} poses, e.g. {first!r}", "download again")
+    return poses

@@ -1,0 +1,200 @@
+"""What is done to a sample before the network sees it, with the cameras, points and labels kept in step.
+
+Images: resize, crop, mirror, rotate, all followed exactly by the camera matrix. Volumes: mirroring along x or y,
+applied to labels, masks, points and camera poses together. Chance comes from the generator handed in.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from occkit.geometry import Cameras, VoxelGrid, transform_points
+from occkit.samples import Occupancy, Sample
+
+MIN_DEPTH = 1.0
+"""LiDAR points nearer to a camera than this (metres, z) are on the car itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of a training sample; the defaults are those of BEVDet."""
+
+    scale: tuple[float, float] = (-0.06, 0.11)
+    """Range added to the base scale of an image (network width / stored width)."""
+    rotate_degrees: float = 5.4
+    """Images are rotated by up to so many degrees either way."""
+    mirror_image: float = 0.5
+    """Probability that an image is mirrored left to right."""
+    flip_x: float = 0.5
+    """Probability that the volume is mirrored along x."""
+    flip_y: float = 0.5
+    """Probability that the volume is mirrored along y."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePlan:
+    """What happens to one image: resize, cut a window, mirror the window, rotate it about its centre."""
+
+    resized: tuple[int, int]
+    """(height, width) after the resize, pixels."""
+    top: int
+    """First row of the window; negative rows are black."""
+    left: int
+    """First column of the window; negative columns are black."""
+    height: int
+    """Rows of the window and of the result."""
+    width: int
+    """Columns of the window and of the result."""
+    mirror: bool = False
+    """Left to right."""
+    rotate_degrees: float = 0.0
+    """From the image's x axis (right) towards its y axis (down)."""
+
+    def window_matrix(self) -> npt.NDArray[np.float64]:
+        """Return the 3x3 map of pixel coordinates inside the window, homogeneous (u, v, 1): mirror, then rotate."""
+        matrix = np.diag([-1.0, 1.0, 1.0]) if self.mirror else np.eye(3)
+        matrix[0, 2] = self.width if self.mirror else 0.0
+        angle = math.radians(self.rotate_degrees)
+        cos, sin = math.cos(angle), math.sin(angle)
+        u, v = self.width / 2, self.height / 2
+        rotation = np.array([[cos, -sin, u - cos * u + sin * v], [sin, cos, v - sin * u - cos * v], [0, 0, 1]])
+        return rotation @ matrix
+
+
+def plan_image(
+    stored: tuple[int, int],
+    target: tuple[int, int],
+    *,
+    keep_aspect: bool,
+    augment: AugmentConfig | None = None,
+    rng: np.random.Generator | None = None,
+) -> ImagePlan:
+    """Decide how an image comes to the network's size.
+
+    With `keep_aspect` the image is scaled to the target's width and its bottom rows are kept: the top, mostly sky, is
+    cut off (or padded black, if the image is too flat). Otherwise both axes are scaled on their own.
+
+    Args:
+        stored: (height, width) of the file, pixels.
+        target: (height, width) for the network, pixels.
+        keep_aspect: see above.
+        augment: random changes; needs `rng`.
+        rng: where chance comes from.
+    """
+    height, width = target
+    if augment is None or rng is None:
+        if not keep_aspect:
+            return ImagePlan(resized=target, top=0, left=0, height=height, width=width)
+        rows = max(1, round(stored[0] * width / stored[1]))
+        return ImagePlan(resized=(rows, width), top=rows - height, left=0, height=height, width=width)
+    # The order of the draws is fixed, so that switching one change off does not shift the others.
+    grow, turn, shift, coin = rng.uniform(*augment.scale), rng.uniform(-1, 1), rng.uniform(), rng.uniform()
+    scale_x = width / stored[1] + grow
+    scale_y = scale_x if keep_aspect else height / stored[0] * scale_x / (width / stored[1])
+    rows, columns = max(1, round(stored[0] * scale_y)), max(1, round(stored[1] * scale_x))
+    return ImagePlan(
+        resized=(rows, columns),
+        top=rows - height,
+        left=int(shift * (max(0, columns - width) + 1)),
+        height=height,
+        width=width,
+        mirror=bool(coin < augment.mirror_image),
+        rotate_degrees=float(turn * augment.rotate_degrees),
+    )
+
+
+def apply_to_image(image: Image.Image, plan: ImagePlan) -> npt.NDArray[np.uint8]:
+    """Carry out a plan on an RGB image; returns uint8 `[3, height, width]`, black where there was no image."""
+    rows, columns = plan.resized
+    if image.size != (columns, rows):
+        image = image.resize((columns, rows), Image.Resampling.BILINEAR)
+    window = (plan.left, plan.top, plan.left + plan.width, plan.top + plan.height)
+    if window != (0, 0, columns, rows):
+        image = image.crop(window)
+    if plan.mirror or plan.rotate_degrees:
+        # Pillow wants the map from the result to the source, in pixel coordinates with centres at +0.5, as ours.
+        inverse = np.linalg.inv(plan.window_matrix())
+        image = image.transform(
+            image.size, Image.Transform.AFFINE, tuple(inverse[:2].ravel()), Image.Resampling.BILINEAR
+        )
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def apply_to_cameras(cameras: Cameras, plan: ImagePlan) -> Cameras:
+    """Return the cameras of images that went through a plan.
+
+    Mirroring makes the horizontal focal length negative: `u' = width - u`. Lens coefficients act before the matrix and
+    stay as they are.
+    """
+    moved = cameras.resize(*plan.resized).crop(top=plan.top, left=plan.left, height=plan.height, width=plan.width)
+    if not plan.mirror and not plan.rotate_degrees:
+        return moved
+    matrix = torch.from_numpy(plan.window_matrix()).to(moved.intrinsics)
+    return replace(moved, intrinsics=matrix @ moved.intrinsics)
+
+
+def project_depth(cameras: Cameras, points: Float[Tensor, "p k"]) -> Float[Tensor, "n h w"]:
+    """Project LiDAR points into images.
+
+    Args:
+        cameras: `n` cameras with poses at their own exposures, in the frame of the points.
+        points: metres; columns x, y, z, and any others.
+
+    Returns:
+        z-depth of the nearest point that falls into each pixel, metres; 0 where none does. The LiDAR sits higher than
+        the cameras and sees over things: some of the depths belong to surfaces the camera does not see.
+    """
+    height, width = cameras.height, cameras.width
+    count = cameras.batch_shape[0]
+    pixels, depth, visible = cameras.project(points[None, :, :3].expand(count, -1, -1), min_depth=MIN_DEPTH)
+    camera, point = visible.nonzero(as_tuple=True)
+    column, row = pixels[camera, point].floor().long().unbind(-1)
+    flat = (camera * height + row) * width + column
+    image = torch.full((count * height * width,), math.inf, dtype=points.dtype)
+    image = image.scatter_reduce(0, flat, depth[camera, point], "amin")
+    return torch.where(image.isinf(), 0.0, image).reshape(count, height, width)
+
+
+def reflection(grid: VoxelGrid, *, x: bool, y: bool) -> Float[Tensor, "4 4"]:
+    """Return the 4x4 mirroring about the middle of a grid along x and/or y, float64; it is its own inverse."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    for axis, flip in enumerate((x, y)):
+        if flip:
+            matrix[axis, axis] = -1.0
+            matrix[axis, 3] = grid.origin[axis] + grid.upper[axis]
+    return matrix
+
+
+def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
+    """Mirror the reference frame of a sample about the middle of its grid; images and depth maps stay as they are.
+
+    With `F` the mirroring, labels and masks are reversed along their axes, points become `F p` and camera poses
+    `F @ ego_from_camera`. Such a pose is a reflection (determinant -1), yet its block is still orthogonal, so its
+    transpose still inverts it, and a voxel is still seen in the pixel in which it was seen. `global_from_ego` becomes
+    `global_from_ego @ F`.
+    """
+    if not x and not y:
+        return sample
+    matrix = reflection(sample.grid, x=x, y=y)
+    axes = [axis - 3 for axis, flip in enumerate((x, y)) if flip]
+    poses = sample.cameras.ego_from_camera
+    points = sample.points
+    if points is not None:
+        points = torch.cat([transform_points(matrix.to(points), points[:, :3]), points[:, 3:]], dim=-1)
+    return replace(
+        sample,
+        cameras=replace(sample.cameras, ego_from_camera=(matrix @ poses.double()).to(poses)),
+        points=points,
+        occupancy=None if sample.occupancy is None else _flip_occupancy(sample.occupancy, axes),
+        global_from_ego=None if sample.global_from_ego is None else sample.global_from_ego @ matrix,
+    )
+
+
+def _flip_occupancy(occupancy: Occupancy, axes: list[int]) -> Occupancy:
+    return occupancy.map(lambda volume: volume.flip(axes))
