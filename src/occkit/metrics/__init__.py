@@ -1,0 +1,28 @@
+"""Named evaluation protocols, executed exactly: one dump of predictions, any number of published rules.
+
+`Evaluator` counts and scores; `PROTOCOLS` says what each rule is; `ConstantPrior` is the baseline that knows nothing;
+`lidar_agreement` compares with a sweep where there is no label.
+"""
+
+from occkit.metrics.agreement import LidarAgreement, lidar_agreement
+from occkit.metrics.evaluator import Evaluator
+from occkit.metrics.prior import ConstantPrior
+from occkit.metrics.protocols import PROTOCOLS
+from occkit.metrics.ray_iou import RayProtocol, ray_directions, select_origins
+from occkit.metrics.ssc import CompletionProtocol
+from occkit.metrics.voxel_iou import MASKS, Trim, VoxelProtocol
+
+__all__ = [
+    "MASKS",
+    "PROTOCOLS",
+    "CompletionProtocol",
+    "ConstantPrior",
+    "Evaluator",
+    "LidarAgreement",
+    "RayProtocol",
+    "Trim",
+    "VoxelProtocol",
+    "lidar_agreement",
+    "ray_directions",
+    "select_origins",
+]
