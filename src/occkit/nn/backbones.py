@@ -1,0 +1,158 @@
+"""Image backbones: feature maps at falling resolutions from normalised RGB.
+
+Each config has `build()`; each network tells the `channels` and `strides` of the maps that it returns, finest first.
+"""
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from occkit.errors import ConfigError
+from occkit.nn.blocks import ConvBlock, GroupNormConfig, NormConfig, ResidualBlock
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of RGB in 0..1 that pretrained networks expect to be subtracted."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of RGB in 0..1 that pretrained networks expect to be divided by."""
+
+
+def normalise_images(images: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """Return `(rgb / 255 - mean) / std` with ImageNet's mean and standard deviation."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
+    return (images.float() / 255.0 - mean) / std
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConvNetConfig:
+    """A light residual encoder for small images: stride 2 at each stage, no pretrained weights."""
+
+    widths: tuple[int, ...] = (16, 32, 64, 96)
+    """Channels of the stages; stage `i` has stride `2^(i+1)`."""
+    blocks: tuple[int, ...] = (0, 1, 1, 1)
+    """Residual blocks of each stage after its strided convolution."""
+    out_stages: tuple[int, ...] = (2, 3)
+    """Indices of the stages whose maps are returned, ascending."""
+    norm: NormConfig = field(default_factory=GroupNormConfig)
+    """Normalisation after each convolution."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.blocks):
+            raise ConfigError(f"SmallConvNet: widths {self.widths} and blocks {self.blocks} differ in length")
+        if not self.out_stages or max(self.out_stages) != len(self.widths) - 1:
+            raise ConfigError(f"SmallConvNet: out_stages {self.out_stages} must end with the last of the stages")
+
+    def build(self) -> "SmallConvNet":
+        """Return the network with random weights."""
+        return SmallConvNet(self)
+
+
+class SmallConvNet(nn.Module):
+    """See `SmallConvNetConfig`. Source: original."""
+
+    def __init__(self, config: SmallConvNetConfig) -> None:
+        super().__init__()
+        self.out_stages = config.out_stages
+        self.channels = tuple(config.widths[i] for i in config.out_stages)
+        self.strides = tuple(2 ** (i + 1) for i in config.out_stages)
+        stages = []
+        previous = 3
+        for width, blocks in zip(config.widths, config.blocks, strict=True):
+            layers: list[nn.Module] = [ConvBlock(previous, width, norm=config.norm, dims=2, stride=2)]
+            layers += [ResidualBlock(width, width, norm=config.norm, dims=2) for _ in range(blocks)]
+            stages.append(nn.Sequential(*layers))
+            previous = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the maps of `out_stages`; a side that is odd is rounded up at each stage."""
+        x, maps = images, []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.out_stages:
+                maps.append(x)
+        return maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """ResNet-18 or -50 of transformers (extra `hf`), batch normalisation."""
+
+    depth: Literal[18, 50] = 50
+    """Number of layers."""
+    out_stages: tuple[int, ...] = (3, 4)
+    """Stages whose maps are returned, ascending; stage `i` has stride `2^(i+1)`: 1 is a quarter of the image."""
+    weights: str | None = None
+    """Folder or hub id of pretrained weights, read when the network is built; None is random."""
+
+    def __post_init__(self) -> None:
+        if not self.out_stages or max(self.out_stages) != 4 or min(self.out_stages) < 1:
+            raise ConfigError(f"ResNet: out_stages {self.out_stages} must lie in 1..4 and end with 4")
+
+    def build(self) -> "ResNet":
+        """Return the network.
+
+        Raises:
+            ConfigError: if transformers is not installed, or the weights are not those of this network.
+        """
+        return ResNet(self)
+
+
+class ResNet(nn.Module):
+    """See `ResNetConfig`. Source: He et al., "Deep residual learning", CVPR 2016; implementation of transformers."""
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        try:
+            library = importlib.import_module("transformers")
+        except ImportError as error:
+            raise ConfigError(
+                'ResNet: needs the package transformers, which is not installed -- pip install "occkit[hf]"'
+            ) from error
+        bottleneck = config.depth == 50
+        widths = [256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512]
+        options = {
+            "embedding_size": 64,
+            "hidden_sizes": widths,
+            "depths": [3, 4, 6, 3] if bottleneck else [2, 2, 2, 2],
+            "layer_type": "bottleneck" if bottleneck else "basic",
+            "out_features": [f"stage{i}" for i in config.out_stages],
+        }
+        architecture = library.ResNetConfig(**options)
+        # The concrete class: AutoBackbone does not load from a folder.
+        if config.weights is None:
+            self.body: nn.Module = library.ResNetBackbone(architecture)
+        else:
+            self.body = _load_backbone(library.ResNetBackbone, config.weights, architecture)
+        self.channels = tuple(widths[i - 1] for i in config.out_stages)
+        self.strides = tuple(2 ** (i + 1) for i in config.out_stages)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the maps of `out_stages`, finest first."""
+        return list(self.body(images).feature_maps)
+
+
+def _load_backbone(network: type, weights: str, architecture: object) -> nn.Module:
+    source = str(Path(weights).expanduser()) if Path(weights).expanduser().is_dir() else weights
+    try:
+        model, report = network.from_pretrained(
+            source, config=architecture, output_loading_info=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"ResNet: weights {weights!r} cannot be loaded: {error}; give a folder or hub id that has safetensors"
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ConfigError(
+            f"ResNet: weights {weights!r} lack {len(missing)} tensors, first {missing[0]} -- another network?"
+        )
+    return model
+
+
+BackboneConfig = SmallConvNetConfig | ResNetConfig

@@ -1,0 +1,74 @@
+"""Necks: several feature maps of a backbone become one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, resize_to
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatNeckConfig:
+    """FPN of Lift-Splat: coarser maps are interpolated to the finest, concatenated, two 3x3 convolutions."""
+
+    channels: int = 256
+    """Width of the result."""
+    norm: NormConfig = field(default_factory=BatchNormConfig)
+    """Normalisation after each convolution."""
+
+    def build(self, in_channels: Sequence[int]) -> "ConcatNeck":
+        """Return the neck for maps of the given widths, finest first."""
+        return ConcatNeck(self, in_channels)
+
+
+class ConcatNeck(nn.Module):
+    """See `ConcatNeckConfig`. Source: Philion and Fidler, "Lift, Splat, Shoot", ECCV 2020; Huang et al., BEVDet."""
+
+    def __init__(self, config: ConcatNeckConfig, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = config.channels
+        self.convs = nn.Sequential(
+            ConvBlock(sum(in_channels), config.channels, norm=config.norm, dims=2),
+            ConvBlock(config.channels, config.channels, norm=config.norm, dims=2),
+        )
+
+    def forward(self, maps: list[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b c h w"]:
+        """Return one map at the resolution of the first of `maps`."""
+        size = tuple(maps[0].shape[2:])
+        return self.convs(torch.cat([resize_to(m, size) for m in maps], dim=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddNeckConfig:
+    """Feature pyramid: every map to one width by 1x1, coarser ones added to finer ones, one 3x3 on the finest."""
+
+    channels: int = 256
+    """Width of the result."""
+
+    def build(self, in_channels: Sequence[int]) -> "AddNeck":
+        """Return the neck for maps of the given widths, finest first."""
+        return AddNeck(self, in_channels)
+
+
+class AddNeck(nn.Module):
+    """See `AddNeckConfig`. Source: Lin et al., "Feature pyramid networks", CVPR 2017; only the finest level is made."""
+
+    def __init__(self, config: AddNeckConfig, in_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = config.channels
+        self.laterals = nn.ModuleList(nn.Conv2d(c, config.channels, 1) for c in in_channels)
+        self.smooth = nn.Conv2d(config.channels, config.channels, 3, padding=1)
+
+    def forward(self, maps: list[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b c h w"]:
+        """Return one map at the resolution of the first of `maps`."""
+        levels = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
+        x = levels[-1]
+        for level in reversed(levels[:-1]):
+            x = level + resize_to(x, tuple(level.shape[2:]))
+        return self.smooth(x)
+
+
+NeckConfig = ConcatNeckConfig | AddNeckConfig

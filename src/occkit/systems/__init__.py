@@ -1,0 +1,1 @@
+"""ROOMS: one file a method, with its config, network, losses and recipes."""
