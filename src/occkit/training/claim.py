@@ -1,0 +1,222 @@
+"""What a system claims, as typed values, and the arithmetic that decides whether it holds.
+
+A system's file declares `def claim() -> Claim`. Each arm is trained once a seed; a seed has its own generated world,
+which all arms share, so that arms are compared in pairs. A line of a claim holds when its whole 95 % interval does.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from occkit.errors import ConfigError
+from occkit.training.recipe import RecipeFunction
+
+PRIOR = "prior"
+"""Name of the arm that every claim has without asking: the constant prior, fit on the world's training labels."""
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+"""Arm -> metric -> one number a seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassLine:
+    """One line of a claim and what the runs say about it, as in the claim card."""
+
+    name: str
+    """Short name."""
+    statement: str
+    """The line in words."""
+    value: float | None
+    """Mean over the seeds; None if a number is missing."""
+    interval: tuple[float, float] | None
+    """95 % interval of the mean; None with fewer than two seeds."""
+    threshold: float
+    """What the interval is held against."""
+    met: bool
+    """True if the whole interval is on the right side of the threshold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """`arm - baseline` in a metric, paired over the seeds, lies above `threshold`.
+
+    A threshold below 0 says "not worse by more than that".
+    """
+
+    arm: str
+    """Name of an arm."""
+    baseline: str
+    """Name of the arm it is compared with, or "prior"."""
+    metric: str
+    """Such as "occ3d.miou", "rayiou.rayiou" or "occ3d.per_class.car"; fractions, 0..1."""
+    threshold: float = 0.0
+    """What the interval must lie above."""
+    name: str = ""
+    """Short name; made of arm, baseline and metric by default."""
+
+    def values(self, scores: Scores) -> list[float]:
+        """Return one difference a seed."""
+        return [a - b for a, b in _pairs(scores, self.arm, self.baseline, self.metric)]
+
+    def statement(self) -> str:
+        """Return the line in words."""
+        if self.threshold < 0:
+            return f"{self.metric} of {self.arm} is at most {-self.threshold:g} below that of {self.baseline}"
+        margin = f" by more than {self.threshold:g}" if self.threshold else ""
+        return f"{self.metric} of {self.arm} exceeds that of {self.baseline}{margin}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """`arm / baseline` in a metric, paired over the seeds, lies above `threshold`."""
+
+    arm: str
+    """Name of an arm."""
+    baseline: str
+    """Name of the arm it is compared with, or "prior"."""
+    metric: str
+    """As in `Difference`."""
+    threshold: float = 1.0
+    """What the interval must lie above."""
+    name: str = ""
+    """Short name; made of arm, baseline and metric by default."""
+
+    def values(self, scores: Scores) -> list[float]:
+        """Return one ratio a seed; infinite where the baseline scores nothing."""
+        pairs = _pairs(scores, self.arm, self.baseline, self.metric)
+        return [a / b if b else math.inf for a, b in pairs]
+
+    def statement(self) -> str:
+        """Return the line in words."""
+        return f"{self.metric} of {self.arm} is more than {self.threshold:g} times that of {self.baseline}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtLeast:
+    """A metric of an arm lies above `threshold`."""
+
+    arm: str
+    """Name of an arm."""
+    metric: str
+    """As in `Difference`."""
+    threshold: float
+    """What the interval must lie above."""
+    name: str = ""
+    """Short name; made of arm and metric by default."""
+
+    def values(self, scores: Scores) -> list[float]:
+        """Return one score a seed."""
+        return list(_scores(scores, self.arm, self.metric))
+
+    def statement(self) -> str:
+        """Return the line in words."""
+        return f"{self.metric} of {self.arm} is more than {self.threshold:g}"
+
+
+Line = Difference | Ratio | AtLeast
+"""The kinds of lines there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The generated data set of one seed; a new world for every seed."""
+
+    format: str = "nuscenes"
+    """Layout, as in `occkit world --format`."""
+    preset: str = "nano"
+    """Size and rig, as in `occkit world --preset`."""
+    scenes: int = 10
+    """Number of scenes; the generator decides which of them are the validation split."""
+    options: tuple[str, ...] = ()
+    """Further arguments of `occkit world`, such as ("--frames", "20")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a system says of itself, and the runs that show it or do not."""
+
+    system: str
+    """Name of the system; also of the card's files."""
+    sentence: str
+    """The claim in one sentence."""
+    arms: Mapping[str, RecipeFunction]
+    """Name of each arm and the function that makes its recipe; the seed of the recipe is replaced."""
+    lines: tuple[Line, ...]
+    """What must hold."""
+    protocols: tuple[str, ...] = ("occ3d", "rayiou")
+    """Protocols the trained arms are evaluated under; they decide which metrics there are."""
+    world: World = World()
+    """The data of one seed."""
+    seeds: int = 5
+    """How many seeds unless the command line says otherwise; with fewer than two no line can hold."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"claim of {self.system}: seeds must be at least 1, got {self.seeds}")
+        known = {*self.arms, PRIOR}
+        if PRIOR in self.arms:
+            raise ConfigError(f"claim of {self.system}: no arm may be called {PRIOR!r}, which is the constant prior")
+        for line in self.lines:
+            named = {line.arm} if isinstance(line, AtLeast) else {line.arm, line.baseline}
+            if not named <= known:
+                raise ConfigError(f"claim of {self.system}: a line names {named - known}; the arms are {sorted(known)}")
+
+
+def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, tuple[float, float] | None]:
+    r"""Return the mean and its two-sided Student interval `m +- t_{(1+c)/2, n-1} s / sqrt(n)`.
+
+    Returns:
+        mean: of the values.
+        interval: (low, high); None with fewer than two values or values that are not finite.
+    """
+    n = len(values)
+    mean = sum(values) / n
+    if n < 2 or not math.isfinite(mean):
+        return mean, None
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    return mean, (mean - half, mean + half)
+
+
+def judge(line: Line, scores: Scores) -> PassLine:
+    """Return what the scores say about a line.
+
+    Raises:
+        ConfigError: if an arm has no such metric.
+    """
+    mean, interval = mean_interval(line.values(scores))
+    parts = (line.arm, line.metric) if isinstance(line, AtLeast) else (line.arm, line.baseline, line.metric)
+    return PassLine(
+        name=line.name or " ".join(parts),
+        statement=line.statement(),
+        value=mean if math.isfinite(mean) else None,
+        interval=interval,
+        threshold=line.threshold,
+        met=interval is not None and interval[0] > line.threshold,
+    )
+
+
+def flatten(report: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the numbers of an evaluation report as `protocol.metric` and `protocol.per_class.name`."""
+    flat: dict[str, float] = {}
+    for protocol, entry in report.items():
+        for key, value in entry.items():
+            if isinstance(value, float):
+                flat[f"{protocol}.{key}"] = value
+            elif key == "per_class" and isinstance(value, Mapping):
+                named = {f"{protocol}.{key}.{name}": number for name, number in value.items()}
+                flat |= {name: float(number) for name, number in named.items() if isinstance(number, (int, float))}
+    return flat
+
+
+def _scores(scores: Scores, arm: str, metric: str) -> Sequence[float]:
+    if metric not in scores[arm]:
+        raise ConfigError(f"arm {arm} has no metric {metric!r}; it has {', '.join(scores[arm])}")
+    return scores[arm][metric]
+
+
+def _pairs(scores: Scores, arm: str, baseline: str, metric: str) -> list[tuple[float, float]]:
+    return list(zip(_scores(scores, arm, metric), _scores(scores, baseline, metric), strict=True))

@@ -1,0 +1,283 @@
+"""Running a claim: every arm and seed in a fresh process, each kept as a JSON file, so that an interrupted run goes on.
+
+Below the output folder: `worlds/<seed>/`, `runs/<arm>-<seed>/` (training runs), `results/<arm>-<seed>.json`, `logs/`.
+One arm and seed is `python -m occkit.training.claim_run SYSTEM ARM SEED WORLD_SEED OUT`, which is also what runs here.
+"""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate.utils import gather_object
+
+from occkit.data.datasets import open_dataset
+from occkit.data.files import read_json, write_json
+from occkit.data.frames import DataConfig
+from occkit.errors import ConfigError, DataError, OcckitError
+from occkit.training import environment
+from occkit.training.checkpoint import load_run
+from occkit.training.claim import PRIOR, Claim, Scores, World, flatten
+from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
+from occkit.training.loop import train
+from occkit.training.processes import process_device, process_state
+from occkit.training.recipe import Recipe, available_systems, load_file
+from occkit.training.recipe_json import recipe_to_json
+
+MakeWorld = Callable[[World, int, Path], None]
+"""Writes the world of a seed to a folder; handed in, because training does not know how worlds are made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What all arms and seeds gave."""
+
+    seeds: tuple[int, ...]
+    """Training seeds, the columns of `scores`."""
+    scores: Scores
+    """Arm -> metric -> one number a seed."""
+    recipes: dict[str, Any]
+    """Arm -> recipe as JSON, with the first seed."""
+    commit: str | None
+    """Commit the numbers come from; several, if results of an earlier one were kept."""
+    device: str
+    """Device in words."""
+    wall_s: float
+    """Seconds that the arms took, added up."""
+    cpu_s: float
+    """Processor seconds of the arms, added up."""
+
+
+def load_claim(system: str) -> Claim:
+    """Return the claim of a system.
+
+    Args:
+        system: name of a system of occkit, or the path of a Python file with a function `claim() -> Claim`.
+
+    Raises:
+        ConfigError: if there is no such system or it claims nothing.
+    """
+    if system.endswith(".py"):
+        module = load_file(Path(system))
+    elif system in available_systems():
+        module = importlib.import_module(f"occkit.systems.{system}")
+    else:
+        raise ConfigError(f"system {system!r}: there are {', '.join(available_systems())}; or give a FILE.py")
+    function = getattr(module, "claim", None)
+    claim = function() if callable(function) else None
+    if not isinstance(claim, Claim):
+        raise ConfigError(f"system {system!r} claims nothing: {module.__file__} has no function claim() -> Claim")
+    return claim
+
+
+def run_claim(
+    system: str,
+    out: Path,
+    make_world: MakeWorld,
+    *,
+    seeds: Sequence[int],
+    world_seed: int = 0,
+    jobs: int = 1,
+    processes: int = 1,
+    report: Callable[[str], None] = print,
+) -> Outcome:
+    """Run all arms over all seeds; finished ones are kept as long as recipe, world and protocols stay the same.
+
+    Args:
+        system: as in `load_claim`.
+        out: output folder.
+        make_world: writes the world of a seed.
+        seeds: training seeds; the world of seed s is made from `world_seed + s`.
+        world_seed: see above.
+        jobs: arms that run at the same time.
+        processes: processes of each arm, under torchrun if more than one.
+        report: takes a line of text when an arm starts and when it has finished.
+
+    Raises:
+        OcckitError: if an arm fails, with the end of its log.
+    """
+    claim = load_claim(system)
+    for seed in seeds:
+        _world(claim.world, world_seed + seed, out, make_world)
+    work = [(arm, seed) for seed in seeds for arm in (PRIOR, *claim.arms)]
+    threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
+
+    def one(item: tuple[str, int]) -> dict[str, Any]:
+        arm, seed = item
+        kept = _finished(claim, arm, seed, world_seed, out)
+        if kept is None:
+            report(f"{arm:>24}  seed {seed}  running; log {_log(out, arm, seed)}")
+            _spawn([system, arm, str(seed), str(world_seed), str(out)], arm, seed, out, processes, threads)
+            kept = _finished(claim, arm, seed, world_seed, out)
+        if kept is None:
+            raise OcckitError(f"arm {arm}, seed {seed}: ended without a result; see {_log(out, arm, seed)}")
+        report(f"{arm:>24}  seed {seed}  {kept['wall_s']:7.0f} s  {_headline(kept['scores'])}")
+        return kept
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        results = dict(zip(work, pool.map(one, work), strict=True))
+    finally:
+        # After a failure or Ctrl-C no further arm may start.
+        pool.shutdown(cancel_futures=True)
+    return _outcome(claim, seeds, results)
+
+
+def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> None:
+    """Train and score one arm with one seed in this process, or in these under torchrun, and write its result."""
+    started = time.perf_counter()
+    claim = load_claim(system)
+    root = _world_folder(out, world_seed + seed)
+    state, identity = process_state(), _identity(claim, arm, seed, world_seed)
+    device = process_device()
+    costs: dict[str, float] = {}
+    if arm == PRIOR:
+        prior = fit_prior(open_dataset(root, split="train", config=DataConfig()))
+        val_set = open_dataset(root, split="val", config=DataConfig())
+        evaluator = evaluate_prior(prior, val_set, claim.protocols)
+    else:
+        recipe = _recipe(claim, arm, seed)
+        run, resume = _run_folder(out, arm, seed, identity)
+        if not train(recipe, root, run, resume=resume).finished:
+            raise KeyboardInterrupt
+        # The last weights and not the best: those were chosen by the frames that are scored here.
+        model, _ = load_run(run, weights="last", device=device, code=_code(system))
+        costs = {"cost.train_s": time.perf_counter() - started, "cost.parameters": float(_size(model))}
+        evaluator = evaluate_model(model, open_dataset(root, split="val", config=recipe.data), claim.protocols)
+    cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
+    if state.is_main_process:
+        result = identity | {
+            "scores": flatten(evaluator.report()) | costs,
+            "commit": environment.commit(),
+            "device": environment.device_name(device),
+            "wall_s": time.perf_counter() - started,
+            "cpu_s": cpu_s,
+        }
+        write_json(_result(out, arm, seed), result)
+
+
+def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
+    """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
+    run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
+    same = marker.is_file() and read_json(marker) == identity
+    resume = same and any((run / "state").glob("[0-9]*"))
+    state = process_state()
+    state.wait_for_everyone()
+    if state.is_main_process:
+        if not resume:
+            shutil.rmtree(run, ignore_errors=True)
+        write_json(marker, identity)
+    state.wait_for_everyone()
+    return run, resume
+
+
+def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, Any]:
+    """Return what must be unchanged for a kept result to count."""
+    recipe = None if arm == PRIOR else recipe_to_json(_recipe(claim, arm, seed))
+    world = {**asdict(claim.world), "options": list(claim.world.options), "seed": world_seed + seed}
+    return {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
+
+
+def _recipe(claim: Claim, arm: str, seed: int) -> Recipe:
+    return replace(claim.arms[arm](), seed=seed)
+
+
+def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> dict[str, Any] | None:
+    path = _result(out, arm, seed)
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = read_json(path)
+    wanted = _identity(claim, arm, seed, world_seed)
+    return result if all(result.get(key) == value for key, value in wanted.items()) else None
+
+
+def _world(world: World, seed: int, out: Path, make_world: MakeWorld) -> None:
+    """Make the world of a seed unless it is there; it appears whole, by a rename."""
+    folder, marker = _world_folder(out, seed), out / "worlds" / f"{seed}.json"
+    wanted = {**asdict(world), "options": list(world.options), "seed": seed}
+    if folder.is_dir() and marker.is_file() and read_json(marker) == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.with_name(f"{seed}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_world(world, seed, partial)
+    if not partial.is_dir():
+        raise DataError(partial, "the world was not written", "run occkit world by hand to see why")
+    partial.rename(folder)
+    write_json(marker, wanted)
+
+
+def _spawn(arguments: list[str], arm: str, seed: int, out: Path, processes: int, threads: int) -> None:
+    launcher = [sys.executable, "-m"]
+    if processes > 1:
+        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    log = _log(out, arm, seed)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        ended = subprocess.run(
+            [*launcher, __name__, *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            check=False,
+        )
+    if ended.returncode != 0:
+        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise OcckitError(f"arm {arm}, seed {seed}: failed ({' / '.join(tail)}); the whole log is {log}")
+
+
+def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], dict[str, Any]]) -> Outcome:
+    scores: dict[str, dict[str, list[float]]] = {}
+    for arm in (PRIOR, *claim.arms):
+        of_arm = [cast(dict[str, float], results[arm, seed]["scores"]) for seed in seeds]
+        # A class that some seed's world lacks has no number there, and so none in the card.
+        common = [metric for metric in of_arm[0] if all(metric in other for other in of_arm)]
+        scores[arm] = {metric: [other[metric] for other in of_arm] for metric in common}
+    commits = {str(result["commit"]) for result in results.values() if result["commit"] is not None}
+    return Outcome(
+        seeds=tuple(seeds),
+        scores=scores,
+        recipes={arm: recipe_to_json(_recipe(claim, arm, seeds[0]))["recipe"] for arm in claim.arms},
+        commit=", ".join(sorted(commits)) or None,
+        device=", ".join(sorted({str(result["device"]) for result in results.values()})),
+        wall_s=sum(float(result["wall_s"]) for result in results.values()),
+        cpu_s=sum(float(result["cpu_s"]) for result in results.values()),
+    )
+
+
+def _headline(scores: dict[str, float]) -> str:
+    named = [f"{name} {100 * value:.2f} %" for name, value in scores.items() if name.endswith((".miou", ".rayiou"))]
+    return "  ".join(named)
+
+
+def _size(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _code(system: str) -> Path | None:
+    return Path(system) if system.endswith(".py") else None
+
+
+def _world_folder(out: Path, seed: int) -> Path:
+    return out / "worlds" / str(seed)
+
+
+def _result(out: Path, arm: str, seed: int) -> Path:
+    return out / "results" / f"{arm}-{seed}.json"
+
+
+def _log(out: Path, arm: str, seed: int) -> Path:
+    return out / "logs" / f"{arm}-{seed}.txt"
+
+
+if __name__ == "__main__":
+    name, arm_name, *numbers, folder = sys.argv[1:]
+    run_arm(name, arm_name, int(numbers[0]), int(numbers[1]), Path(folder))

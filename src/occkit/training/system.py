@@ -1,0 +1,65 @@
+"""What training asks of a method: a config that builds it, a forward pass and named losses."""
+
+from typing import Protocol, cast, runtime_checkable
+
+from torch import Tensor, nn
+
+from occkit.errors import ConfigError
+from occkit.samples import Batch, Prediction
+
+
+@runtime_checkable
+class System(Protocol):
+    """A method: an `nn.Module` that turns a batch into a prediction and says how wrong that was."""
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict; uses the inputs of the batch and, outside of training, never its labels."""
+        ...
+
+    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Return named scalar losses, each already weighted; training minimises their sum."""
+        ...
+
+
+@runtime_checkable
+class SystemConfig(Protocol):
+    """A frozen dataclass that holds every choice of a method, and builds it."""
+
+    def build(self) -> nn.Module:
+        """Return the module, freshly initialised from torch's random state; it must be a `System`."""
+        ...
+
+
+def build_system(config: SystemConfig) -> nn.Module:
+    """Build a module and check that it is a `System`.
+
+    Raises:
+        ConfigError: if `config.build()` returns something else.
+    """
+    module = config.build()
+    if not isinstance(module, nn.Module) or not isinstance(module, System):
+        raise ConfigError(
+            f"{type(config).__name__}.build() returned a {type(module).__name__}; expected an nn.Module with "
+            "forward(batch) and loss(prediction, batch)"
+        )
+    return module
+
+
+def predict(module: nn.Module, batch: Batch) -> Prediction:
+    """Call a system's forward pass, hooks included."""
+    return cast(Prediction, module(batch))
+
+
+def losses(module: nn.Module, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    """Call a system's losses."""
+    return cast(System, module).loss(prediction, batch)
+
+
+def conditional_parameters(module: nn.Module) -> tuple[str, ...]:
+    """Return the name prefixes of parameters that may go without a gradient in some steps.
+
+    A system says so with a class attribute `conditional_parameters: tuple[str, ...]`; without it every trainable
+    parameter must get a gradient in every step, which is also what makes several processes fast.
+    """
+    names = getattr(module, "conditional_parameters", ())
+    return tuple(names) if isinstance(names, tuple) else ()
