@@ -1,0 +1,174 @@
+"""Score a run or a folder of predictions under any number of named protocols."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from occkit.metrics import Evaluator
+    from occkit.training.label_sources import LabelSource
+
+HELP = """Score a run, or a folder of predictions, under any number of named protocols.
+
+A run is scored on the images and labels of --data; predictions (one <token>.npz a frame) against --data or any tree of
+labels (--labels). Beside the scores on a generated world stands the constant prior, which knows nothing of the frame.
+Several processes: torchrun --standalone --nproc-per-node 2 -m occkit.cli evaluate ...
+"""
+
+
+@dataclass(frozen=True)
+class Args:
+    """See HELP."""
+
+    run: Annotated[str | None, tyro.conf.Positional] = None
+    """Run or model folder, or hub id; leave out with --predictions."""
+    predictions: Path | None = None
+    """Folder of <token>.npz in place of a run."""
+    data: Path | None = None
+    """Data set folder."""
+    labels: Path | None = None
+    """Tree of label files (labels.npz, or SemanticKITTI voxels/) in place of a data set."""
+    protocol: tuple[str, ...] = ("occ3d",)
+    """Protocols, by name; a wrong one lists those there are."""
+    mask: Literal["camera", "lidar", "camera&lidar", "none"] | None = None
+    """Evaluate only where this sensor saw, in place of each protocol's own mask."""
+    split: Literal["train", "val", "test", "all"] = "val"
+    """Part of --data."""
+    origins: Path | None = None
+    """JSON {token: [[x, y, z], ...]}: ray origins for --labels, metres."""
+    allow_missing: bool = False
+    """Score the frames that have both a prediction and a label, and say how many have not."""
+    explain: bool = False
+    """Say why the protocols disagree."""
+    per_class: bool = False
+    """Also print a table of the classes."""
+    json: Path | None = None
+    """Write the figures to this file; fractions, 0..1."""
+    code: Path | None = None
+    """Your own recipe file, for a run whose classes come from it. Its code is run."""
+
+
+def main(argv: list[str]) -> int:
+    """Entry of `occkit evaluate`."""
+    args = tyro.cli(Args, args=argv, prog="occkit evaluate", description=HELP)
+    wrong = _usage_problem(args)
+    if wrong:
+        print(f"occkit evaluate: {wrong} (occkit evaluate --help)", file=sys.stderr)
+        return 2
+    from occkit.data.files import write_json
+    from occkit.training.processes import process_state
+
+    evaluator, prior = _evaluate(args)
+    if not process_state().is_main_process:
+        return 0
+    report = evaluator.report()
+    baseline = None if prior is None else prior.report()
+    _print_tables(report, baseline, per_class=args.per_class)
+    if args.explain:
+        print(evaluator.explain())
+    if args.json is not None:
+        for name, entry in (baseline or {}).items():
+            report[name]["constant_prior"] = {k: v for k, v in entry.items() if k not in ("protocol", "counts")}
+        write_json(args.json, report, indent=None)
+    return 0
+
+
+def _usage_problem(args: Args) -> str | None:
+    if (args.run is None) == (args.predictions is None):
+        return "give either a run or --predictions DIR"
+    if (args.data is None) == (args.labels is None):
+        return "give either --data ROOT or --labels DIR"
+    if args.run is not None and args.data is None:
+        return "a run needs images: give --data ROOT"
+    if args.origins is not None and args.labels is None:
+        return "--origins goes with --labels; a data set has its own"
+    return None
+
+
+def _evaluate(args: Args) -> "tuple[Evaluator, Evaluator | None]":
+    """Return the evaluator of what was asked for, and that of the constant prior where --data is a generated world."""
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.training import evaluate
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.label_sources import LabelsFolder
+    from occkit.training.processes import process_device
+
+    options: dict[str, Any] = {"mask": args.mask, "progress": True}
+    labels: LabelSource
+    tokens: list[str] | None = None
+    if args.run is not None and args.data is not None:
+        model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
+        dataset = labels = open_dataset(args.data, split=args.split, config=recipe.data)
+        evaluator = evaluate.evaluate_model(model, dataset, args.protocol, **options)
+    else:
+        assert args.predictions is not None
+        if args.data is not None:
+            labels = open_dataset(args.data, split=args.split, config=DataConfig())
+        else:
+            assert args.labels is not None
+            labels = LabelsFolder(args.labels, origins=args.origins)
+        tokens = evaluate.match_tokens(args.predictions, labels, allow_missing=args.allow_missing)
+        if len(tokens) < len(labels.tokens):
+            print(f"{len(labels.tokens) - len(tokens)} of {len(labels.tokens)} labelled frames have no prediction")
+        evaluator = evaluate.evaluate_predictions(
+            args.predictions, labels, args.protocol, allow_missing=args.allow_missing, **options
+        )
+    if args.data is None or not evaluate.is_generated_world(args.data):
+        return evaluator, None
+    prior = evaluate.fit_prior(open_dataset(args.data, split="train", config=DataConfig()), progress=True)
+    return evaluator, evaluate.evaluate_prior(prior, labels, args.protocol, tokens=tokens, **options)
+
+
+def _print_tables(report: dict[str, Any], baseline: dict[str, Any] | None, *, per_class: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    frames = next(iter(report.values()))["frames"]
+    table = Table(title=f"{frames} frames, per cent")
+    values = ["value"] if baseline is None else ["value", "constant prior"]
+    for column in ("protocol", "figure", *values, "mask", "classes", "absent class"):
+        table.add_column(column, justify="right" if column in values else "left")
+    for name, entry in report.items():
+        rules = entry["protocol"]
+        for figure, value in _figures(entry):
+            shown = [_percent(value)] + ([] if baseline is None else [_percent(baseline[name].get(figure))])
+            table.add_row(name, figure, *shown, str(rules["mask"]), _classes(figure, rules), _absent(rules))
+    console = Console()
+    console.print(table)
+    if not per_class:
+        return
+    classes = Table(title="classes, per cent")
+    classes.add_column("class")
+    for name in report:
+        classes.add_column(name, justify="right")
+    scores = {name: entry.get("per_class", {}) for name, entry in report.items()}
+    for label in dict.fromkeys(label for entry in scores.values() for label in entry):
+        classes.add_row(label, *(_percent(scores[name].get(label)) for name in report))
+    console.print(classes)
+
+
+def _classes(figure: str, rules: dict[str, Any]) -> str:
+    """Return how many classes a figure is the mean of: a suffix such as `_15` says so, else all of the protocol's."""
+    if figure in ("iou", "precision", "recall"):
+        return "occupied"
+    restricted = re.search(r"_(\d+)", figure)
+    return restricted[1] if restricted else str(len(rules["classes"]))
+
+
+def _absent(rules: dict[str, Any]) -> str:
+    when = {"union": " if neither labelled nor predicted", "label": " if not labelled"}
+    return f"{rules['absent_class']}{when.get(rules.get('absent_when', ''), '')}"
+
+
+def _figures(entry: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Return the scores of a protocol's entry: its fractions, and None where no class counted."""
+    return [(k, v) for k, v in entry.items() if v is None or isinstance(v, float)]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
