@@ -1,0 +1,205 @@
+"""Images, cameras, points and labels move together, whatever is done to a sample."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from occkit.data.transforms import (
+    AugmentConfig,
+    ImagePlan,
+    apply_to_cameras,
+    apply_to_image,
+    flip_volume,
+    plan_image,
+    project_depth,
+    reflection,
+)
+from occkit.geometry import Cameras, VoxelGrid, camera_rays, invert_pose, transform_points
+from occkit.samples import Occupancy, Sample
+from occkit.taxonomy import OCC3D
+
+GRID = VoxelGrid(origin=(0.0, -4.0, -1.0), voxel_size=(1.0, 1.0, 1.0), shape=(12, 8, 3))
+FORWARD = torch.tensor([[0.0, 0, 1, 0.5], [-1, 0, 0, 0.3], [0, -1, 0, 1.0], [0, 0, 0, 1]])
+quick = settings(max_examples=60, deadline=None, database=None)
+
+
+def cameras(height=90, width=160, count=1):
+    matrix = torch.tensor([[100.0, 0, 83], [0, 110, 41], [0, 0, 1]])
+    return Cameras(
+        intrinsics=matrix.repeat(count, 1, 1),
+        ego_from_camera=FORWARD.repeat(count, 1, 1),
+        height=height,
+        width=width,
+    )
+
+
+def blob(height, width, u, v, radius=6.0):
+    """An image with one soft spot centred at (u, v), pixel centres at +0.5."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    value = 255 * np.exp(-((columns - u) ** 2 + (rows - v) ** 2) / (2 * radius**2))
+    return Image.fromarray(np.repeat(value[..., None], 3, axis=2).round().astype(np.uint8))
+
+
+def spot(image):
+    """Where the spot is: the centre of mass."""
+    weight = image[0].astype(float)
+    rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
+    return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+
+
+plans = st.builds(
+    ImagePlan,
+    resized=st.tuples(st.integers(60, 130), st.integers(120, 200)),
+    top=st.integers(-8, 8),
+    left=st.integers(-8, 8),
+    height=st.just(90),
+    width=st.just(160),
+    mirror=st.booleans(),
+    rotate_degrees=st.floats(-12, 12) | st.just(0.0),
+)
+
+
+@quick
+@given(plans, st.floats(-1.2, 1.2), st.floats(-0.5, 0.5))
+def test_a_point_stays_where_the_moved_camera_sees_it(plan, y, z):
+    """Draw a spot where the camera sees a point; after the plan it is where the plan's camera sees it."""
+    point = torch.tensor([[5.5, y, 1 + z]])
+    before = cameras()
+    (u, v), *_ = before[0].project(point)[0].tolist()
+    image = apply_to_image(blob(90, 160, u, v), plan)
+    assert image.shape == (3, plan.height, plan.width)
+    after = apply_to_cameras(before, plan)
+    pixel = after[0].project(point)[0][0].numpy()
+    if 18 < pixel[0] < plan.width - 18 and 18 < pixel[1] < plan.height - 18:
+        assert np.abs(spot(image) - pixel).max() < 0.15
+
+
+@quick
+@given(plans)
+def test_rays_of_a_moved_camera_go_through_the_pixels_they_come_from(plan):
+    moved = apply_to_cameras(cameras(), plan)
+    pixels = torch.tensor([[[3.5, 8.5], [80.0, 45.0], [150.5, 80.5]]])
+    points = camera_rays(moved, pixels).at(torch.full((1, 3, 1), 7.0))[:, :, 0]
+    back, depth, visible = moved.project(points)
+    assert torch.allclose(back, pixels, atol=1e-2)
+    assert torch.allclose(depth, torch.tensor(7.0), atol=1e-4)
+    assert visible.all()
+
+
+def test_mirroring_negates_the_focal_length():
+    plan = ImagePlan(resized=(90, 160), top=0, left=0, height=90, width=160, mirror=True)
+    moved = apply_to_cameras(cameras(), plan).intrinsics[0]
+    assert moved[0].tolist() == [-100, 0, 160 - 83]
+    image = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+    assert np.array_equal(apply_to_image(Image.fromarray(image), plan), image[:, ::-1].transpose(2, 0, 1))
+
+
+def test_a_plan_without_chance_scales_to_width_and_cuts_the_top():
+    plan = plan_image((900, 1600), (256, 704), keep_aspect=True)
+    assert (plan.resized, plan.top, plan.left) == ((396, 704), 140, 0)
+    flat = plan_image((370, 1226), (384, 1280), keep_aspect=True)
+    assert (flat.resized, flat.top) == ((386, 1280), 2)
+    padded = plan_image((300, 1280), (384, 1280), keep_aspect=True)
+    assert padded.top == -84
+    image = apply_to_image(Image.new("RGB", (1280, 300), (9, 9, 9)), padded)
+    assert image[:, :84].max() == 0
+    assert image[:, 84:].min() == 9
+    assert plan_image((900, 1600), (256, 704), keep_aspect=False).resized == (256, 704)
+
+
+def test_random_plans_stay_in_their_ranges_and_repeat():
+    config = AugmentConfig()
+    drawn = [
+        plan_image((900, 1600), (256, 704), keep_aspect=True, augment=config, rng=np.random.default_rng(k))
+        for k in range(300)
+    ]
+    scales = np.array([p.resized[1] / 1600 for p in drawn])
+    assert 0.379 < scales.min() < 0.39
+    assert 0.54 < scales.max() < 0.551
+    assert max(abs(p.rotate_degrees) for p in drawn) <= 5.4
+    assert 0.4 < np.mean([p.mirror for p in drawn]) < 0.6
+    for plan in drawn:
+        assert plan.top == plan.resized[0] - 256
+        assert 0 <= plan.left <= max(0, plan.resized[1] - 704)
+    again = plan_image((900, 1600), (256, 704), keep_aspect=True, augment=config, rng=np.random.default_rng(5))
+    assert again == drawn[5]
+
+
+def sample(seed=0):
+    rng = np.random.default_rng(seed)
+    semantics = torch.from_numpy(rng.integers(0, 18, GRID.shape).astype(np.uint8))
+    points = torch.from_numpy(rng.uniform((0, -4, -1, 0), (12, 4, 2, 1), (200, 4))).float()
+    stacked = cameras(count=2)
+    turn = torch.eye(4)
+    turn[:2, :2] = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    stacked.ego_from_camera[1] = turn @ stacked.ego_from_camera[1]
+    lifted = stacked.map(lambda tensor: tensor[None])
+    return Sample(
+        token="t",
+        scene="s",
+        timestamp=0,
+        images=torch.zeros(1, 2, 3, 90, 160, dtype=torch.uint8),
+        cameras=lifted,
+        camera_names=("a", "b"),
+        grid=GRID,
+        taxonomy=OCC3D,
+        occupancy=Occupancy(semantics=semantics, grid=GRID, taxonomy=OCC3D, mask_camera=semantics > 4),
+        points=points,
+        depth=project_depth(stacked, points),
+        global_from_ego=torch.from_numpy(np.diag([1.0, 1, 1, 1])) + torch.tensor([[0.0, 0, 0, 5]] * 3 + [[0.0] * 4]),
+    )
+
+
+@pytest.mark.parametrize(("x", "y"), [(True, False), (False, True), (True, True)])
+def test_a_mirrored_world_is_seen_in_the_same_pixels(x, y):
+    before, after = sample(), flip_volume(sample(), x=x, y=y)
+    for n in range(2):
+        old, old_depth, _ = before.cameras[0, n].project(before.points[:, :3])
+        new, new_depth, _ = after.cameras[0, n].project(after.points[:, :3])
+        front = old_depth > 1
+        assert front.any()
+        assert torch.allclose(old[front], new[front], atol=2e-2)
+        assert torch.allclose(old_depth, new_depth, atol=1e-4)
+    assert torch.allclose(project_depth(after.cameras[0], after.points), before.depth, atol=1e-4)
+    inverse = invert_pose(after.cameras.ego_from_camera) @ after.cameras.ego_from_camera
+    assert torch.allclose(inverse, torch.eye(4).expand_as(inverse), atol=1e-5)
+    assert torch.det(after.cameras.ego_from_camera[0, 0, :3, :3]).item() == pytest.approx(-1 if x != y else 1)
+
+
+@pytest.mark.parametrize(("x", "y"), [(True, False), (False, True), (True, True)])
+def test_points_keep_their_label_and_their_place_in_the_world(x, y):
+    before, after = sample(), flip_volume(sample(), x=x, y=y)
+    for name in ("semantics", "mask_camera"):
+        values = []
+        for one in (before, after):
+            index, inside = one.grid.index_of(one.points[:, :3])
+            assert inside.all()
+            values.append(getattr(one.occupancy, name)[tuple(index.T)])
+        assert torch.equal(*values)
+    old = transform_points(before.global_from_ego, before.points[:, :3].double())
+    new = transform_points(after.global_from_ego, after.points[:, :3].double())
+    assert torch.allclose(old, new, atol=1e-5)
+    assert torch.equal(before.points[:, 3], after.points[:, 3])
+
+
+def test_two_mirrorings_cancel():
+    once = reflection(GRID, x=True, y=True)
+    assert torch.equal(once @ once, torch.eye(4, dtype=torch.float64))
+    before, after = sample(), flip_volume(flip_volume(sample(), x=True, y=True), x=True, y=True)
+    assert torch.equal(before.occupancy.semantics, after.occupancy.semantics)
+    assert torch.allclose(before.points, after.points, atol=1e-5)
+    assert flip_volume(before) is before
+
+
+def test_depth_of_an_empty_sweep_is_zero():
+    assert project_depth(cameras(count=2), torch.zeros(0, 4)).abs().sum() == 0
+
+
+def test_the_nearest_point_wins_and_the_car_itself_is_not_seen():
+    points = torch.tensor([[8.5, 0.3, 1.0], [4.5, 0.3, 1.0], [1.0, 0.3, 1.0]])
+    depth = project_depth(cameras(), points)
+    assert depth[0, 41, 83] == 4.0
+    assert (depth > 0).sum() == 1

@@ -1,0 +1,104 @@
+"""A small scene that any system can be shown: boxes on a street, drawn into the images of a ring of cameras."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from occkit.geometry import (
+    Cameras,
+    VoxelGrid,
+    pose_from_rotation_translation,
+    rotation_from_yaw,
+)
+from occkit.samples import Occupancy, Sample
+from occkit.taxonomy import Taxonomy
+
+EGO_FROM_OPTICAL = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+MakeSample = Callable[..., Sample]
+
+
+def ring_of_cameras(num_frames: int, num_cameras: int, height: int, width: int) -> Cameras:
+    """Cameras on a car that drives along x, two metres a frame; the pose of the past is in the present frame."""
+    intrinsics = torch.tensor([[0.8 * width, 0.0, width / 2], [0.0, 0.8 * width, height / 2], [0.0, 0.0, 1.0]])
+    yaws = torch.arange(num_cameras) * (2 * math.pi / num_cameras)
+    rotation = rotation_from_yaw(yaws) @ EGO_FROM_OPTICAL
+    mounting = torch.stack([yaws.cos(), 0.5 * yaws.sin(), torch.full_like(yaws, 1.6)], dim=-1)
+    driven = torch.tensor([2.0, 0.0, 0.0]) * torch.arange(num_frames)[:, None, None]
+    poses = pose_from_rotation_translation(
+        rotation.expand(num_frames, num_cameras, 3, 3), mounting.expand(num_frames, num_cameras, 3) - driven
+    )
+    return Cameras(
+        intrinsics=intrinsics.expand(num_frames, num_cameras, 3, 3).clone(),
+        ego_from_camera=poses,
+        height=height,
+        width=width,
+    )
+
+
+def boxes(grid: VoxelGrid, taxonomy: Taxonomy, generator: torch.Generator) -> torch.Tensor:
+    """Ground in the lower half of the heights that lie below 0, and twenty boxes of random classes on it."""
+    volume = torch.full(grid.shape, taxonomy.free_id, dtype=torch.uint8)
+    ground = max(1, int((0 - grid.origin[2]) / grid.voxel_size[2]))
+    volume[:, :, :ground] = taxonomy.semantic_ids[len(taxonomy.semantic_ids) // 2]
+    for _ in range(20):
+        x, y = (int(torch.randint(0, max(n - 4, 1), (), generator=generator)) for n in grid.shape[:2])
+        choice = int(torch.randint(0, len(taxonomy.semantic_ids), (), generator=generator))
+        volume[x : x + 4, y : y + 4, ground : ground + 3] = taxonomy.semantic_ids[choice]
+    return volume
+
+
+@pytest.fixture(scope="session")
+def make_sample() -> MakeSample:
+    """Return a function that makes the sample of a seed: labels, masks, points and depth included."""
+
+    def make(
+        *,
+        grid: VoxelGrid,
+        taxonomy: Taxonomy,
+        size: tuple[int, int],
+        num_frames: int = 1,
+        num_cameras: int = 6,
+        seed: int = 0,
+    ) -> Sample:
+        generator = torch.Generator().manual_seed(seed)
+        cameras = ring_of_cameras(num_frames, num_cameras, *size)
+        volume = boxes(grid, taxonomy, generator)
+        occupied = (volume != taxonomy.free_id).nonzero()
+        chosen = occupied[torch.randperm(len(occupied), generator=generator)[:4000]]
+        points = grid.points_at(chosen + torch.rand(chosen.shape, generator=generator))
+        shades = torch.linspace(30, 255, taxonomy.num_classes)[volume[chosen.unbind(-1)].long()].to(torch.uint8)
+        images = torch.randint(0, 30, (num_frames, num_cameras, 3, *size), generator=generator, dtype=torch.uint8)
+        depth = torch.zeros(num_cameras, *size)
+        for time in range(num_frames):
+            pixels, z, visible = cameras[time].project(points.expand(num_cameras, -1, -1))
+            for camera in range(num_cameras):
+                seen = visible[camera]
+                column, row = pixels[camera, seen].long().unbind(-1)
+                images[time, camera, :, row, column] = shades[seen]
+                if time == 0:
+                    depth[camera, row, column] = z[camera, seen]
+        return Sample(
+            token=f"frame{seed}",
+            scene="boxes",
+            timestamp=seed,
+            images=images,
+            cameras=cameras,
+            camera_names=tuple(f"camera{i}" for i in range(num_cameras)),
+            grid=grid,
+            taxonomy=taxonomy,
+            occupancy=Occupancy(
+                semantics=volume,
+                grid=grid,
+                taxonomy=taxonomy,
+                mask_camera=torch.rand(grid.shape, generator=generator) < 0.7,
+                mask_lidar=torch.rand(grid.shape, generator=generator) < 0.7,
+            ),
+            points=torch.cat([points, torch.rand(len(points), 1, generator=generator)], dim=1),
+            depth=depth,
+            global_from_ego=torch.eye(4, dtype=torch.float64),
+            caption="boxes on a street",
+        )
+
+    return make

@@ -1,0 +1,85 @@
+"""The harness of `benchmarks/`: peaks are peaks, forms run in turns, and the table says what was measured."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks" / "measure.py").is_file():
+    pytest.skip("benchmarks/ belongs to the checkout, not to the package", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import measure, table  # noqa: E402
+
+
+def test_peak_memory_is_the_worst_moment_and_not_the_sum():
+    def work():
+        first = torch.ones(1_000_000)  # 4 MB
+        second = first * 2  # 8 MB alive
+        del first
+        third = second + 1  # 8 MB alive again
+        del second
+        return float(third[0])
+
+    assert measure.peak_memory(work) == pytest.approx(8e6, rel=0.01)
+
+
+def test_peak_memory_sees_the_backward_pass():
+    leaf = torch.ones(1_000_000, requires_grad=True)
+    peak = measure.peak_memory(lambda: torch.autograd.grad((leaf * leaf).sum(), leaf))
+    assert peak >= 8e6
+
+
+def test_forms_run_in_turns_after_a_warm_up():
+    calls = []
+    ours, plain = measure.measure_pair(lambda: calls.append("o"), lambda: calls.append("p"), repeats=3, warmup=1)
+    assert "".join(calls) == "op" * 4
+    assert ours >= 0
+    assert plain >= 0
+
+
+def test_a_row_says_whether_it_reached_its_target():
+    shared = {"at_least": 3, "shapes": "4 x 4", "dtype": "float32"}
+    assert measure.compare("a", "b", 0.1, 0.4, **shared).reached
+    missed = measure.compare("a", "b", 0.2, 0.4, **shared)
+    assert missed.reached is False
+    assert missed.ratio == 2
+    assert "200 ms, plain 400 ms, 2.0x [not reached: >= 3x the plain form]" in measure.describe(missed)
+    assert [measure.amount(*x) for x in ((1.5, "s"), (2e-5, "s"), (3 * 2**20, "B"), (5.5, "Mrays/s"))] == [
+        "1.5 s",
+        "20 us",
+        "3 MiB",
+        "5.5 Mrays/s",
+    ]
+
+
+def test_the_table_is_made_from_the_json():
+    row = measure.compare("pooling", "pool", 0.1, 0.4, at_least=3, shapes="4 x 4", dtype="float32", difference=1e-6)
+    report = json.loads(json.dumps({"machine": measure.machine(), "rows": [asdict(row)]}))
+    page = table.insert(f"before\n{table.START}\nold\n{table.END}\nafter\n", table.markdown(report))
+    assert "| `pooling` | pool | 4 x 4, float32 | 100 ms | 400 ms | 4.0x | >= 3x the plain form | yes |" in page
+    assert "old" not in page
+    assert page.startswith("before")
+    assert page.endswith("after\n")
+    with pytest.raises(ValueError, match="put them back"):
+        table.insert("no marks", "")
+
+
+NAMES = [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if "\ndef run(" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_has_a_name_and_a_run(name):
+    path = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert name == module.NAME
+    assert callable(module.run)

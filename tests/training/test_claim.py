@@ -1,0 +1,201 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from occkit.data.files import read_json
+from occkit.errors import ConfigError, OcckitError
+from occkit.training import claim_run
+from occkit.training.claim import AtLeast, Claim, Difference, Ratio, World, flatten, judge, mean_interval
+from occkit.training.claim_card import write_card
+from occkit.training.claim_run import load_claim, run_arm, run_claim
+
+SCORES = {
+    "new": {"occ3d.miou": [0.30, 0.34, 0.29, 0.36]},
+    "old": {"occ3d.miou": [0.26, 0.29, 0.27, 0.30]},
+    "prior": {"occ3d.miou": [0.10, 0.11, 0.09, 0.12]},
+}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12))
+def test_the_interval_is_scipys(values: list[float]) -> None:
+    mean, interval = mean_interval(values)
+    assert interval is not None
+    error = float(stats.sem(values))
+    expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=error) if error else (mean, mean)
+    assert mean == pytest.approx(np.mean(values), abs=1e-9)
+    assert interval == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+def test_one_seed_has_no_interval_and_shows_nothing() -> None:
+    assert mean_interval([0.5]) == (0.5, None)
+    one = {arm: {metric: values[:1] for metric, values in scores.items()} for arm, scores in SCORES.items()}
+    line = judge(Difference(arm="new", baseline="old", metric="occ3d.miou"), one)
+    assert (line.interval, line.met) == (None, False)
+    assert line.value == pytest.approx(0.04)
+
+
+def test_a_difference_is_the_paired_t_test() -> None:
+    new, old = SCORES["new"]["occ3d.miou"], SCORES["old"]["occ3d.miou"]
+    line = judge(Difference(arm="new", baseline="old", metric="occ3d.miou"), SCORES)
+    paired = stats.ttest_rel(new, old).confidence_interval(0.95)
+    assert line.interval == pytest.approx((paired.low, paired.high))
+    assert line.met
+    assert line.statement == "occ3d.miou of new exceeds that of old"
+    # Unpaired the same numbers would show nothing.
+    assert stats.ttest_ind(new, old).confidence_interval(0.95).low < 0
+
+
+@pytest.mark.parametrize(
+    ("line", "met"),
+    [
+        (Difference(arm="new", baseline="old", metric="occ3d.miou", threshold=0.03), False),
+        (Difference(arm="old", baseline="new", metric="occ3d.miou"), False),
+        (Difference(arm="old", baseline="new", metric="occ3d.miou", threshold=-0.1), True),
+        (Ratio(arm="new", baseline="prior", metric="occ3d.miou", threshold=2.5), True),
+        (Ratio(arm="new", baseline="prior", metric="occ3d.miou", threshold=3.0), False),
+        (AtLeast(arm="new", metric="occ3d.miou", threshold=0.25), True),
+        (AtLeast(arm="new", metric="occ3d.miou", threshold=0.32), False),
+    ],
+)
+def test_a_line_holds_when_its_whole_interval_does(line: Difference | Ratio | AtLeast, met: bool) -> None:
+    judged = judge(line, SCORES)
+    assert judged.met is met
+    assert judged.interval is not None
+    assert met == (judged.interval[0] > line.threshold)
+
+
+def test_a_baseline_that_scores_nothing_is_not_divided_by() -> None:
+    scores = {"a": {"m": [0.1, 0.2]}, "b": {"m": [0.0, 0.1]}}
+    line = judge(Ratio(arm="a", baseline="b", metric="m"), scores)
+    assert (line.value, line.interval, line.met) == (None, None, False)
+
+
+def test_a_claim_checks_its_names() -> None:
+    with pytest.raises(ConfigError, match="nobody"):
+        Claim(
+            system="s", sentence="", arms={}, lines=(Difference(arm="prior", baseline="nobody", metric="m"),), seeds=2
+        )
+    with pytest.raises(ConfigError, match="prior"):
+        Claim(system="s", sentence="", arms={"prior": lambda: None}, lines=())  # type: ignore[dict-item, return-value]
+    with pytest.raises(ConfigError, match=r"no metric 'occ3d\.iou'; it has occ3d\.miou"):
+        judge(AtLeast(arm="new", metric="occ3d.iou", threshold=0), SCORES)
+
+
+def test_reports_are_flattened() -> None:
+    report = {"occ3d": {"miou": 0.5, "iou": None, "frames": 3, "per_class": {"car": 0.25, "bus": None}, "counts": {}}}
+    assert flatten(report) == {"occ3d.miou": 0.5, "occ3d.per_class.car": 0.25}
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Run arms here instead of in processes of their own, which take seconds to start; returns what was run."""
+    ran: list[tuple[str, str]] = []
+
+    def spawn(arguments: list[str], arm: str, seed: int, out: Path, processes: int, threads: int) -> None:
+        system, name, number, world_seed, folder = arguments
+        ran.append((name, number))
+        run_arm(system, name, int(number), int(world_seed), Path(folder))
+
+    monkeypatch.setattr(claim_run, "_spawn", spawn)
+    return ran
+
+
+def make_world_like(root: Path, made: list[int]) -> claim_run.MakeWorld:
+    def make_world(world: World, seed: int, folder: Path) -> None:
+        assert world.preset == "kitti-nano"
+        made.append(seed)
+        folder.mkdir(parents=True)
+        (folder / "sequences").symlink_to(root / "sequences")
+
+    return make_world
+
+
+def test_a_claim_runs_resumes_and_writes_its_card(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]]
+) -> None:
+    made: list[int] = []
+    said: list[str] = []
+    make_world, system = make_world_like(tiny_kitti, made), str(recipes)
+    run_claim(system, tmp_path, make_world, seeds=[0], world_seed=5, report=said.append)
+    assert (made, in_process) == ([5], [("prior", "0"), ("long", "0"), ("short", "0")])
+    assert len([line for line in said if "running" in line]) == 3
+    outcome = run_claim(system, tmp_path, make_world, seeds=[0, 1], world_seed=5, report=said.append)
+    assert (made, in_process[3:]) == ([5, 6], [("prior", "1"), ("long", "1"), ("short", "1")])
+    assert set(outcome.scores) == {"prior", "long", "short"}
+    assert all(len(values) == 2 for scores in outcome.scores.values() for values in scores.values())
+    assert min(outcome.scores["long"]["cost.parameters"]) > 10_000
+    claim = load_claim(system)
+    card = write_card(claim, outcome, tmp_path, command="occkit reproduce tiny")
+    assert read_json(tmp_path / "tiny.json") == card
+    assert set(card) == {
+        *("claim", "arms", "seeds", "scores", "pass_lines", "command", "commit", "versions", "device"),
+        *("wall_s", "cpu_s"),
+    }
+    assert set(card["arms"]) == {"long", "short"}
+    assert card["arms"]["short"]["steps"] == 1
+    better, fifty_times, at_least = card["pass_lines"]
+    assert set(better) == {"name", "statement", "value", "interval", "threshold", "met"}
+    assert better["value"] == pytest.approx(
+        np.mean(card["scores"]["long"]["semantickitti.iou"]) - np.mean(card["scores"]["short"]["semantickitti.iou"])
+    )
+    assert (fifty_times["met"], at_least["met"]) == (False, True)
+    assert "**no**" in (tmp_path / "tiny.md").read_text()
+    assert (tmp_path / "tiny.png").read_bytes()[:4] == b"\x89PNG"
+    assert math.isfinite(card["cpu_s"])
+
+
+def test_results_of_another_recipe_are_not_kept(
+    recipes: Path,
+    tiny_kitti: Path,
+    tmp_path: Path,
+    in_process: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_world, system = make_world_like(tiny_kitti, []), str(recipes)
+    run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    claim = load_claim(system)
+    changed = replace(claim.arms["short"](), steps=2)
+    arms = {"long": claim.arms["long"], "short": lambda: changed}
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, arms=arms))
+    outcome = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert in_process[3:] == [("short", "0")]
+    assert outcome.recipes["short"]["steps"] == 2
+
+
+def test_an_arm_runs_in_a_process_of_its_own(recipes: Path, tiny_kitti: Path, tmp_path: Path) -> None:
+    (tmp_path / "worlds").mkdir()
+    (tmp_path / "worlds" / "0").symlink_to(tiny_kitti)
+    claim_run._spawn([str(recipes), "short", "0", "0", str(tmp_path)], "short", 0, tmp_path, processes=1, threads=1)
+    result = read_json(tmp_path / "results" / "short-0.json")
+    assert result["recipe"]["recipe"]["name"] == "plain"
+    assert result["scores"]["semantickitti.iou"] >= 0
+
+
+def test_an_arm_that_fails_stops_the_claim_with_the_end_of_its_log(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho one; echo the reason; exit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(claim_run.sys, "executable", str(broken))
+    started: list[str] = []
+    plain_spawn = claim_run._spawn
+    monkeypatch.setattr(claim_run, "_spawn", lambda *a: (started.append(a[1]), plain_spawn(*a)))
+    with pytest.raises(OcckitError, match=r"arm prior, seed 0: failed .*the reason"):
+        run_claim(str(recipes), tmp_path / "out", make_world_like(tiny_kitti, []), seeds=[0], report=print)
+    assert len(started) < 3
+
+
+def test_a_system_without_a_claim_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match=r"no function claim\(\)"):
+        load_claim(str(tmp_path / "empty.py"))
+    with pytest.raises(ConfigError, match="there are lift"):
+        load_claim("nothing")
