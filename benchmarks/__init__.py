@@ -1,0 +1,1 @@
+"""Benchmarks: one file an op or system, each figure beside that of the plain form in the same run."""
