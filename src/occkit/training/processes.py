@@ -1,12 +1,17 @@
 """The processes that torchrun started, as accelerate sees them; one process where nothing was started."""
 
+import atexit
 import os
+import time
 from typing import Literal, cast
 
 import torch
 from accelerate import Accelerator, PartialState
 
 from occkit.errors import ConfigError
+
+_REST_SECONDS = 0.5
+"""How long a process of several waits before it ends; its threads need milliseconds."""
 
 
 def process_state() -> PartialState:
@@ -15,8 +20,12 @@ def process_state() -> PartialState:
     Raises:
         ConfigError: if torchrun started several processes and they do not know of each other.
     """
+    first = not PartialState._shared_state
     # Without cpu=True accelerate takes processes that torchrun started on a machine without a GPU for single ones.
-    return _checked(PartialState(cpu=not _has_accelerator()))
+    state = _checked(PartialState(cpu=not _has_accelerator()))
+    if first and state.num_processes > 1:
+        atexit.register(_leave, state)
+    return state
 
 
 def process_device() -> torch.device:
@@ -37,6 +46,16 @@ def make_accelerator(precision: Literal["fp32", "bf16", "fp16"]) -> Accelerator:
             raise ConfigError("precision bf16 is not supported by this GPU; use --precision fp16 or fp32")
     process_state()
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=not _has_accelerator())
+
+
+def _leave(state: PartialState) -> None:
+    """End the group and let its threads come to rest.
+
+    A thread of gloo that lets go of the last collective's tensors needs the interpreter, and aborts the process where
+    that is ending already. Destroying the group does not join the threads once a model was wrapped for it.
+    """
+    state.destroy_process_group()
+    time.sleep(_REST_SECONDS)
 
 
 def _has_accelerator() -> bool:
