@@ -144,8 +144,9 @@ def random_scene(num_rays, seed=0):
     return occupied, origins, directions
 
 
-def test_forms_agree_to_the_last_bit():
-    occupied, origins, directions = random_scene(4000)
+@pytest.mark.parametrize("num_rays", [45, 4001])
+def test_forms_agree_to_the_last_bit(num_rays):
+    occupied, origins, directions = random_scene(num_rays)
     fast = first_hit(occupied, origins, directions, backend="numba")
     plain = first_hit(occupied, origins, directions, backend="torch")
     for name in ("index", "entry", "exit", "hit"):
@@ -223,6 +224,7 @@ def test_no_rays_give_empty_answers():
         ({"occupied": torch.zeros(2, 2, 2)}, "semantics != free_id"),
         ({"origins": torch.zeros(1, 2)}, "origins"),
         ({"origins": torch.full((1, 3), float("nan"))}, "finite"),
+        ({"origins": torch.full((1, 3), -float("inf"))}, "finite"),
         ({"directions": torch.zeros(1, 3)}, "length"),
         ({"directions": torch.ones(2, 3)}, "like origins"),
         ({"backend": "cuda"}, "backend"),

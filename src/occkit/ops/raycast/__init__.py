@@ -189,7 +189,7 @@ def _check_volume(name: str, volume: Tensor) -> None:
 def _check_vectors(name: str, vectors: Tensor) -> None:
     if vectors.dim() != 2 or vectors.shape[1] != 3 or not vectors.is_floating_point():
         raise ValueError(f"{name}: expected floating-point [rays, 3], got {vectors.dtype} {tuple(vectors.shape)}")
-    if not bool(torch.isfinite(vectors).all()):
+    if len(vectors) and not bool(torch.stack(vectors.aminmax()).isfinite().all()):  # NaN counts as both extremes
         raise ValueError(f"{name}: expected finite coordinates, got NaN or infinity")
 
 
@@ -198,7 +198,8 @@ def _check_rays(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     _check_vectors("directions", directions)
     if origins.shape != directions.shape:
         raise ValueError(f"directions: expected {tuple(origins.shape)} like origins, got {tuple(directions.shape)}")
-    if not bool((directions != 0).any(dim=1).all()):
+    along_x, along_y, along_z = directions.bool().unbind(dim=1)
+    if not bool((along_x | along_y | along_z).all()):
         raise ValueError("directions: expected vectors with a length, got one of zeros")
     return origins.double().contiguous(), directions.double().contiguous()
 

@@ -76,7 +76,11 @@ def _forward(volume, nx, ny, nz, points, weights, border, out):  # noqa: ANN001,
 
 @njit(parallel=True, fastmath=_FAST, cache=True)
 def _backward_samples(volume, nx, ny, nz, points, weights, border, planar, skip_zeros, grad, grad_points, grad_weights):  # noqa: ANN001, ANN202
-    """Each corner's dot product with the incoming gradient serves the weight and the three coordinates."""
+    """Each corner's dot product with the incoming gradient serves the weight and the three coordinates.
+
+    `grad_points` is empty where nobody asks for it.
+    """
+    wants_points = grad_points.size > 0
     num_queries, num_heads, num_points = weights.shape
     num_channels = volume.shape[2]
     for q in prange(num_queries):
@@ -105,9 +109,10 @@ def _backward_samples(volume, nx, ny, nz, points, weights, border, planar, skip_
                         by_y += (dot if dy else -dot) * wx * wz
                         by_z += (dot if dz else -dot) * wx * wy
                 grad_weights[q, h, p] = value
-                grad_points[q, h, p, 0] = by_x * weight if slope_x else 0
-                grad_points[q, h, p, 1] = by_y * weight if slope_y else 0
-                grad_points[q, h, p, 2] = by_z * weight if slope_z else 0
+                if wants_points:
+                    grad_points[q, h, p, 0] = by_x * weight if slope_x else 0
+                    grad_points[q, h, p, 1] = by_y * weight if slope_y else 0
+                    grad_points[q, h, p, 2] = by_z * weight if slope_z else 0
 
 
 @njit(parallel=True, fastmath=_FAST, cache=True)
@@ -195,7 +200,8 @@ class SampledSum(torch.autograd.Function):
                 grad_volume.numpy(),
             )
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            grad_points, grad_weights = torch.empty_like(points), torch.empty_like(weights)
+            grad_weights = torch.empty_like(weights)
+            grad_points = torch.empty_like(points) if ctx.needs_input_grad[1] else points.new_empty(0, 0, 0, 3)
             _backward_samples(
                 volume.numpy(),
                 nx,
@@ -210,4 +216,4 @@ class SampledSum(torch.autograd.Function):
                 grad_points.numpy(),
                 grad_weights.numpy(),
             )
-        return grad_volume, grad_points, grad_weights, None, None
+        return grad_volume, grad_points if ctx.needs_input_grad[1] else None, grad_weights, None, None
