@@ -9,7 +9,7 @@ import torch
 from fuzz import check_reader
 
 from occkit.data import DataConfig, open_dataset
-from occkit.data.nuscenes import read_captions
+from occkit.data.frames import read_captions
 from occkit.data.nuscenes_tables import read_tables
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import transform_points
@@ -291,7 +291,8 @@ def test_fuzzed_tables_end_in_a_data_error(tmp_path, table):
 
 
 def test_fuzzed_captions(tmp_path):
-    check_reader(read_captions, b'{"a": "b"}', tmp_path / "captions.json", max_examples=30)
+    path = tmp_path / "captions.json"
+    check_reader(lambda path: read_captions(path.parent), b'{"a": "b"}', path, max_examples=30)
 
 
 def test_a_folder_that_is_no_data_set(tmp_path):

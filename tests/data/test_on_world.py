@@ -40,6 +40,12 @@ def test_the_layouts_are_recognised_and_split(nuscenes, kitti):
     assert open_dataset(kitti.root, split="test", config=CONFIG)[0].occupancy is None
 
 
+def test_captions_are_read(nuscenes, kitti):
+    for dataset in (nuscenes, kitti):
+        for sample in dataset:
+            assert sample.caption.startswith("a street") or sample.caption.startswith("a straight street")
+
+
 def test_lidar_points_lie_in_occupied_voxels(nuscenes, kitti):
     for dataset in (nuscenes, kitti):
         for sample in dataset:

@@ -189,6 +189,17 @@ def test_a_sequence_without_voxels_gives_every_fifth_image(tmp_path):
     assert opened(tmp_path, "test").tokens == ("11_000000", "11_000005", "11_000010")
 
 
+def test_captions(tmp_path):
+    layouts.write_kitti(tmp_path, sequences=("00",))
+    assert opened(tmp_path)[0].caption is None
+    layouts.save(tmp_path / "captions.json", {"00_000000": "a quiet street"})
+    assert [sample.caption for sample in opened(tmp_path)][:2] == ["a quiet street", None]
+    for wrong in (["a quiet street"], {"00_000000": 3}):
+        layouts.save(tmp_path / "captions.json", wrong)
+        with pytest.raises(DataError, match=r"captions\.json.*token: text"):
+            opened(tmp_path)
+
+
 def test_own_origin_comes_first(root):
     origins = opened(root).ray_origins("00_000000")
     assert origins[0].tolist() == [0, 0, 0]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occkit.ops.raycast import Hits, carve, first_hit, visible_voxels
+from occkit.ops.raycast import Hits, carve, first_hit, seen_voxels, visible_voxels
 
 BACKENDS = ("numba", "torch")
 
@@ -158,6 +158,9 @@ def test_forms_agree_to_the_last_bit(num_rays):
     counts = [carve((20, 18, 8), origins, origins + 5 * directions, backend=b) for b in BACKENDS]
     assert torch.equal(counts[0][0], counts[1][0])
     assert torch.equal(counts[0][1], counts[1][1])
+    seen = [seen_voxels((20, 18, 8), origins[:300], origins[:300] + 5 * directions[:300], backend=b) for b in BACKENDS]
+    assert torch.equal(*seen)
+    assert 0.05 < seen[0].double().mean() < 0.9
 
 
 def test_a_hit_lies_on_the_ray_and_nothing_occupied_lies_before_it():
@@ -200,6 +203,10 @@ def test_carve_literals(backend):
     passed, hit = carve((5, 1, 1), origins, ends, backend=backend)
     assert passed.flatten().tolist() == [3, 3, 3, 1, 1]
     assert hit.flatten().tolist() == [1, 0, 0, 2, 0]
+    for ray in range(4):
+        passed, hit = carve((5, 1, 1), origins[ray : ray + 1], ends[ray : ray + 1], backend=backend)
+        seen = seen_voxels((5, 1, 1), origins[ray : ray + 1], ends[ray : ray + 1], backend=backend)
+        assert seen.tolist() == (passed + hit > 0).tolist()
 
 
 def test_single_precision_and_integers_become_double():

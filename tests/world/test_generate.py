@@ -12,7 +12,7 @@ from occkit.cli import main
 from occkit.data.files import read_json
 from occkit.errors import DataError
 from occkit.world import PRESETS, generate
-from occkit.world.generate import plan_scenes
+from occkit.world.generate import one_thread_for_children, plan_scenes
 from occkit.world.recording import counts_in_view, keyframe_time, label, shoot
 from occkit.world.streets import make_scene
 from occkit.world.words import WORDS, word_id
@@ -31,6 +31,16 @@ def test_workers_do_not_matter(tmp_path: Path) -> None:
     one, two = digest(tmp_path / "one"), digest(tmp_path / "two")
     assert one == two
     assert len(one) > 60
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_processes_that_start_get_one_thread(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    with one_thread_for_children():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert os.environ.get("OMP_NUM_THREADS") == before
 
 
 def test_workers_do_not_matter_for_kitti(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from occkit.taxonomy import Taxonomy
 Split = Literal["train", "val", "test", "all"]
 T = TypeVar("T")
 
+_CAPTION_BYTES = 64 * 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -308,6 +310,21 @@ def read_grid(root: Path) -> VoxelGrid | None:
     """
     path = root / "grid.json"
     return grid_of(read_json(path, max_bytes=2**16), path) if path.is_file() else None
+
+
+def read_captions(root: Path) -> dict[str, str]:
+    """Return what `captions.json` at a data root says, `{token: one line of text}`; nothing where there is none.
+
+    Raises:
+        DataError: if it is anything else.
+    """
+    path = root / "captions.json"
+    if not path.is_file():
+        return {}
+    document = read_json(path, max_bytes=_CAPTION_BYTES)
+    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
+        raise DataError(path, "expected an object {token: text}", "write it again")
+    return document
 
 
 def history(order: Sequence[T], position: int, num_past: int) -> list[T]:

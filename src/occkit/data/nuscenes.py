@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.files import read_json, read_raw
+from occkit.data.files import read_raw
 from occkit.data.frames import (
     DataConfig,
     Frame,
@@ -19,6 +19,7 @@ from occkit.data.frames import (
     choose_cameras,
     history,
     origins_along,
+    read_captions,
     read_grid,
 )
 from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, read_tables
@@ -35,7 +36,6 @@ MINI_TRAIN = ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100")
 """Scenes of the official mini training split."""
 MINI_VAL = ("0103", "0916")
 """Scenes of the official mini validation split."""
-_CAPTION_BYTES = 64 * 2**20
 
 
 class NuScenesDataset(FrameDataset):
@@ -77,8 +77,7 @@ class NuScenesDataset(FrameDataset):
             tokens = self._keep(tokens, self._lidar_tokens.__contains__, "LiDAR sweep")
         self.tokens = tuple(tokens)
         self.grid = self._find_grid()
-        captions = root / "captions.json"
-        self._captions = read_captions(captions) if captions.is_file() else {}
+        self._captions = read_captions(root)
 
     def _check_recordings(self, tokens: list[str]) -> None:
         for token in tokens:
@@ -229,15 +228,3 @@ def select_scenes(root: Path, split: Split, tables: Tables) -> tuple[str, ...]:
             "use another split, or 'all'",
         )
     return chosen
-
-
-def read_captions(path: Path) -> dict[str, str]:
-    """Read `captions.json`, `{token: one line of text}`.
-
-    Raises:
-        DataError: if it is anything else.
-    """
-    document = read_json(path, max_bytes=_CAPTION_BYTES)
-    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
-        raise DataError(path, "expected an object {token: text}", "write it again")
-    return document

@@ -23,6 +23,7 @@ from occkit.data.frames import (
     choose_cameras,
     history,
     origins_along,
+    read_captions,
     read_grid,
 )
 from occkit.data.records import Floats, nearest_rotation
@@ -193,7 +194,8 @@ class SemanticKittiDataset(FrameDataset):
     """SemanticKITTI scene completion. The reference frame is the Velodyne's; tokens are `<sequence>_<frame>`.
 
     `image_2` is the camera unless the config names others (`image_3` is the right one of the stereo pair). Frames are
-    those with a voxel file; in a sequence without `voxels`, every fifth image. Test sequences have no labels.
+    those with a voxel file; in a sequence without `voxels`, every fifth image. Test sequences have no labels. The real
+    data set has no captions; a `captions.json` at the root, as the world writes it, is read.
 
     Args:
         root: folder that holds `sequences`, or `dataset/sequences`.
@@ -203,7 +205,7 @@ class SemanticKittiDataset(FrameDataset):
         cache_bytes: memory for what was read.
 
     Raises:
-        DataError: if a calibration is missing or damaged, or no frame is left.
+        DataError: if a calibration is missing or damaged, the captions are, or no frame is left.
     """
 
     name = "semantickitti"
@@ -215,6 +217,7 @@ class SemanticKittiDataset(FrameDataset):
         self.taxonomy = SEMANTICKITTI
         self.camera_names = choose_cameras(root, config.cameras or ("image_2",), tuple(CAMERAS))
         self._folder = next(p for p in (root / "sequences", root / "dataset" / "sequences") if p.is_dir())
+        self._captions = read_captions(root)
         self._order: dict[str, tuple[str, ...]] = {}
         self._calibrations: dict[str, Calibration] = {}
         self._poses: dict[str, Floats] = {}
@@ -336,6 +339,7 @@ class SemanticKittiDataset(FrameDataset):
             timestamp=round(float(seconds) * 1e6),
             views=tuple(tuple(self._view(sequence, f, camera, frame) for camera in self.camera_names) for f in past),
             global_from_ego=self._pose(sequence, frame) if sequence in self._poses else None,
+            caption=self._captions.get(token),
         )
 
     def _view(self, sequence: str, frame: str, camera: str, reference: str) -> View:

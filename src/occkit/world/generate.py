@@ -1,8 +1,10 @@
 """Generates a data set: scenes in parallel, tables at the end, the same bytes whatever the number of workers."""
 
+import contextlib
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -168,7 +170,8 @@ def _run_all(
     # Spawned, not forked: a fork of a process whose numba or torch threads have run may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_be_single_threaded) as pool:
-        running = {pool.submit(write_scene, config, out, format, seed, world, job): job for job in missing}
+        with one_thread_for_children():
+            running = {pool.submit(write_scene, config, out, format, seed, world, job): job for job in missing}
         try:
             for future in as_completed(running):
                 future.result()
@@ -176,6 +179,20 @@ def _run_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def one_thread_for_children() -> Generator[None]:
+    """Let processes that start meanwhile use one thread: BLAS reads the number when it is loaded, and never again."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _be_single_threaded() -> None:

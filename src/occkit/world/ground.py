@@ -72,8 +72,7 @@ class Ground:
 
     def index(self, points: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the raster cell of points `[n, 2]`, clamped to the raster."""
-        cell = np.floor((points - np.array(self.origin)) / self.raster).astype(np.int64)
-        return cell[:, 0].clip(0, self.words.shape[0] - 1), cell[:, 1].clip(0, self.words.shape[1] - 1)
+        return _raster_cells(np.ascontiguousarray(points), np.array(self.origin), self.raster, self.words.shape)
 
     def height_at(self, points: Floats) -> Floats:
         """Return the height under points `[n, 2]`, metres."""
@@ -92,6 +91,17 @@ def _bilinear(heights: Floats, origin: Floats, patch: float, points: Floats) -> 
         far = heights[x + 1, y] * (1 - v) + heights[x + 1, y + 1] * v
         found[i] = near * (1 - u) + far * u
     return found
+
+
+@njit(cache=True)
+def _raster_cells(
+    points: Floats, origin: Floats, raster: float, shape: tuple[int, int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    x, y = np.empty(len(points), np.int64), np.empty(len(points), np.int64)
+    for i in range(len(points)):
+        x[i] = min(max(floor((points[i, 0] - origin[0]) / raster), 0), shape[0] - 1)
+        y[i] = min(max(floor((points[i, 1] - origin[1]) / raster), 0), shape[1] - 1)
+    return x, y
 
 
 @njit(cache=True)

@@ -1,7 +1,7 @@
 """Labels of the world: which voxels something touches, and which of them the sensors saw."""
 
 from dataclasses import dataclass
-from math import floor
+from math import floor, inf
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ import torch
 from numba import njit
 
 from occkit.geometry import VoxelGrid
-from occkit.ops.raycast import carve
+from occkit.ops.raycast import seen_voxels
 from occkit.world.ground import Ground
 from occkit.world.primitives import BALL, BOX, CONE, ROOF, Bytes, Floats, Primitives, Singles
 from occkit.world.tracing import Tracer
@@ -70,7 +70,10 @@ def voxelise(solids: Primitives, ground: Ground, grid: VoxelGrid, global_from_eg
     size = np.array(grid.voxel_size)
     cells = grid.shape[0] * divide, grid.shape[1] * divide
     x, y = (grid.origin[i] + (np.arange(cells[i]) + 0.5) * size[i] / divide for i in (0, 1))
-    flat = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2) @ rotation[:2, :2].T + origin[:2]
+    local = np.empty((*cells, 2))
+    local[..., 0], local[..., 1] = x[:, None], y
+    # Row by row: one product of all cells is large enough for BLAS to start threads, which wait longer than they work.
+    flat = (local @ rotation[:2, :2].T + origin[:2]).reshape(-1, 2)
     heights = (ground.height_at(flat) - origin[2]).reshape(cells)
     floor_words = ground.words[ground.index(flat)].reshape(cells)
     word, moving, score = _label_ground(heights, floor_words, np.array(grid.origin), size, np.array(grid.shape), divide)
@@ -135,22 +138,17 @@ def _label_ground(
 
 @njit(cache=True)
 def _inside(kind: int, x: float, y: float, z: float) -> bool:
-    """Whether a point in unit coordinates lies in the solid."""
-    if abs(x) > 1.0 or abs(y) > 1.0 or abs(z) > 1.0:
+    """Whether a point in unit coordinates lies in the solid; x and y, and z but for a cone or roof, without sign."""
+    if x > 1.0 or y > 1.0 or abs(z) > 1.0:
         return False
     if kind == BOX:
         return True
     if kind == BALL:
         return x * x + y * y + z * z <= 1.0
     if kind == ROOF:
-        return 2.0 * abs(y) + z <= 1.0
+        return 2.0 * y + z <= 1.0
     radius = 0.575 - 0.425 * z if kind == CONE else 1.0
     return x * x + y * y <= radius * radius
-
-
-@njit(cache=True)
-def _towards_zero(value: float, step: float) -> float:
-    return value - step if value > step else value + step if value < -step else 0.0
 
 
 @njit(cache=True)
@@ -159,15 +157,15 @@ def _whole_voxel(
     m: Floats,
     center: Floats,
     grow: Floats,
+    wall: Floats,
     origin: Floats,
     size: Floats,
-    hollow: bool,
     x: int,
     y: int,
     z: int,
 ) -> int:
     """1 if a solid holds the whole voxel, -1 if it touches none of it, 0 if the cells have to be asked."""
-    full, within = kind == BOX, hollow
+    full, within = kind == BOX, True
     for r in range(3):
         q, reach = 0.0, 0.0
         for a, index in enumerate((x, y, z)):
@@ -176,33 +174,38 @@ def _whole_voxel(
         if abs(q) - reach > 1.0 + grow[r]:
             return -1
         full &= abs(q) + reach <= 1.0
-        thickness = WALL * np.sqrt(m[r, 0] ** 2 + m[r, 1] ** 2 + m[r, 2] ** 2)
-        within &= abs(q) + reach <= 1.0 - thickness
+        within &= abs(q) + reach <= 1.0 - wall[r]
     return -1 if within else 1 if full else 0
 
 
 @njit(cache=True)
 def _touched_cells(
     kind: int, m: Floats, center: Floats, grow: Floats, heights: Floats, origin: Floats, cell: Floats, divide: int,
-    x: int, y: int, z: int,
+    tops: Floats, rise: Floats, x: int, y: int, z: int,
 ) -> int:  # fmt: skip
-    """How many of a voxel's cells a solid touches above the ground."""
+    """How many of a voxel's cells a solid touches above the ground.
+
+    Growing the solid by half a cell is the same as moving the point towards the middle by as much.
+    """
     upright = kind in (CONE, ROOF)
     touched = 0
     for a in range(x * divide, (x + 1) * divide):
         px = origin[0] + (a + 0.5) * cell[0] - center[0]
         for b in range(y * divide, (y + 1) * divide):
             py = origin[1] + (b + 0.5) * cell[1] - center[1]
+            flat_x, flat_y, flat_z = (
+                m[0, 0] * px + m[0, 1] * py,
+                m[1, 0] * px + m[1, 1] * py,
+                m[2, 0] * px + m[2, 1] * py,
+            )
+            floor_height = heights[a, b]
             for c in range(z * divide, (z + 1) * divide):
-                height = origin[2] + (c + 0.5) * cell[2]
-                if height + 0.5 * cell[2] < heights[a, b]:
+                if tops[c] < floor_height:
                     continue
-                pz = height - center[2]
-                # Growing the solid by half a cell is the same as moving the point towards the middle by as much.
-                qx = _towards_zero(m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz, grow[0])
-                qy = _towards_zero(m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz, grow[1])
-                qz = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz
-                qz = max(qz - grow[2], min(qz, -1.0)) if upright else _towards_zero(qz, grow[2])
+                qx = max(abs(flat_x + rise[c, 0]) - grow[0], 0.0)
+                qy = max(abs(flat_y + rise[c, 1]) - grow[1], 0.0)
+                qz = flat_z + rise[c, 2]
+                qz = max(qz - grow[2], min(qz, -1.0)) if upright else max(abs(qz) - grow[2], 0.0)
                 touched += _inside(kind, qx, qy, qz)
     return touched
 
@@ -214,25 +217,34 @@ def _label_solids(
     weight: Floats, hollow: Volume,
 ) -> None:  # fmt: skip
     cell = size / divide
-    grow = np.empty(3)
+    grow, wall = np.empty(3), np.empty(3)
     first, last = np.empty(3, np.int64), np.empty(3, np.int64)
+    tops, rise = np.empty(word.shape[2] * divide), np.empty((word.shape[2] * divide, 3))
     for i in range(len(kinds)):
         for a in range(3):
             grow[a] = 0.5 * (np.abs(affine[i, a]) * cell).sum()
             first[a] = max(0, floor((low[i, a] - 0.5 * cell[a] - origin[a]) / size[a]))
             last[a] = min(word.shape[a] - 1, floor((high[i, a] + 0.5 * cell[a] - origin[a]) / size[a]))
+            wall[a] = inf
+            if hollow[words[i]]:
+                wall[a] = WALL * np.sqrt(affine[i, a, 0] ** 2 + affine[i, a, 1] ** 2 + affine[i, a, 2] ** 2)
+        for c in range(first[2] * divide, (last[2] + 1) * divide):
+            height = origin[2] + (c + 0.5) * cell[2]
+            tops[c] = height + 0.5 * cell[2]
+            for a in range(3):
+                rise[c, a] = affine[i, a, 2] * (height - centers[i, 2])
         for x in range(first[0], last[0] + 1):
             for y in range(first[1], last[1] + 1):
                 for z in range(first[2], last[2] + 1):
-                    place = _whole_voxel(
-                        kinds[i], affine[i], centers[i], grow, origin, size, bool(hollow[words[i]]), x, y, z
-                    )
+                    if divide**3 * weight[words[i]] <= score[x, y, z]:
+                        continue
+                    place = _whole_voxel(kinds[i], affine[i], centers[i], grow, wall, origin, size, x, y, z)
                     if place < 0:
                         continue
                     touched = divide**3
                     if place == 0 or origin[2] + (z - 1) * size[2] < heights[x * divide, y * divide]:
                         touched = _touched_cells(
-                            kinds[i], affine[i], centers[i], grow, heights, origin, cell, divide, x, y, z
+                            kinds[i], affine[i], centers[i], grow, heights, origin, cell, divide, tops, rise, x, y, z
                         )
                     if touched * weight[words[i]] > score[x, y, z]:
                         score[x, y, z] = touched * weight[words[i]]
@@ -252,13 +264,8 @@ def seen_along(grid: VoxelGrid, origins: Floats, ends: Floats) -> Volume:
         ends: `[r, 3]`, likewise.
     """
     size, origin = np.array(grid.voxel_size), np.array(grid.origin)
-    start = np.broadcast_to((origins - origin) / size, ends.shape)
-    passed, hit = carve(
-        grid.shape,
-        torch.from_numpy(start.copy()),
-        torch.from_numpy(np.ascontiguousarray((ends - origin) / size)),
-    )
-    return ((passed > 0) | (hit > 0)).numpy()
+    start = torch.from_numpy((origins - origin) / size).expand(ends.shape)
+    return seen_voxels(grid.shape, start, torch.from_numpy((ends - origin) / size)).numpy()
 
 
 def seen_by_scanner(tracer: Tracer, grid: VoxelGrid, pose: Floats, viewpoint: Floats, directions: Floats) -> Volume:
@@ -288,8 +295,9 @@ def seen_by_camera(grid: VoxelGrid, intrinsics: Floats, pose: Floats, depth: Sin
         stride: one pixel is taken of each block of stride x stride.
     """
     rows, columns = (np.arange(stride // 2, n, stride) for n in depth.shape)
-    v, u = np.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")
-    rays = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T
+    pixels = np.ones((len(rows), len(columns), 3))
+    pixels[..., 0], pixels[..., 1] = columns + 0.5, rows[:, None] + 0.5
+    rays = pixels.reshape(-1, 3) @ np.linalg.inv(intrinsics).T
     z = depth[np.ix_(rows, columns)].reshape(-1, 1)
     ends = rays * np.where(z > 0, z, _SKY)
     return seen_along(grid, pose[:3, 3], ends @ pose[:3, :3].T + pose[:3, 3])

@@ -118,10 +118,31 @@ def _mix(value: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, inline="always")
+def _along_x(x: float) -> np.uint64:
+    """What the first coordinate of a lattice point adds to its hash."""
+    return np.uint64(np.int64(x) * 73856093)
+
+
+@njit(cache=True, inline="always")
+def _along_y(y: float) -> np.uint64:
+    return np.uint64(np.int64(y) * 19349663)
+
+
+@njit(cache=True, inline="always")
+def _along_z(z: float) -> np.uint64:
+    return np.uint64(np.int64(z) * 83492791)
+
+
+@njit(cache=True, inline="always")
+def _uniform(h: np.uint64, seed: int) -> float:
+    """Uniform 0..1 number of a hash."""
+    return float(_mix(h + np.uint64(seed)) >> np.uint64(40)) / 16777216.0
+
+
+@njit(cache=True, inline="always")
 def _lattice(x: float, y: float, z: float, seed: int) -> float:
     """Uniform 0..1 number of a lattice point."""
-    h = np.uint64(np.int64(x) * 73856093) ^ np.uint64(np.int64(y) * 19349663) ^ np.uint64(np.int64(z) * 83492791)
-    return float(_mix(h + np.uint64(seed)) >> np.uint64(40)) / 16777216.0
+    return _uniform(_along_x(x) ^ _along_y(y) ^ _along_z(z), seed)
 
 
 @njit(cache=True)
@@ -130,12 +151,15 @@ def _value_noise(x: float, y: float, z: float, seed: int) -> float:
     fx, fy, fz = floor(x), floor(y), floor(z)
     u, v, w = x - fx, y - fy, z - fz
     u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
+    near, far = _along_z(fz), _along_z(fz + 1)
     total = 0.0
     for i in range(2):
         a = u if i else 1 - u
+        along_x = _along_x(fx + i)
         for j in range(2):
             b = v if j else 1 - v
-            total += a * b * (_lattice(fx + i, fy + j, fz, seed) * (1 - w) + _lattice(fx + i, fy + j, fz + 1, seed) * w)
+            edge = along_x ^ _along_y(fy + j)
+            total += a * b * (_uniform(edge ^ near, seed) * (1 - w) + _uniform(edge ^ far, seed) * w)
     return total
 
 
@@ -281,7 +305,7 @@ def _render(
     scene: TracerArrays,
 ) -> tuple[Bytes, Singles, Bytes, npt.NDArray[np.uint16]]:
     direct, ambient, haze, headlights, gain, noise = light
-    origin, cell, heights, first, members, top, affine, kind = scene
+    origin, cell, heights, first, members, top, crest, affine, kind = scene
     sun, tint, zenith, horizon = skies[0], skies[1], skies[2], skies[3]
     colour = np.empty((height, width, 3), np.uint8)
     depth = np.zeros((height, width), np.float32)
@@ -290,21 +314,38 @@ def _render(
     total, base = np.zeros(3), np.zeros(3)
     centre_apart = samples % 2 == 0
     rays = samples * samples + (1 if centre_apart else 0)
+    within = np.full((rays, 2), 0.5)
+    for ray in range(samples * samples):
+        within[ray, 0] = (ray % samples + 0.5) / samples
+        within[ray, 1] = (ray // samples + 0.5) / samples
     for row in range(height):
         for column in range(width):
             total[:] = 0.0
             for ray in range(rays):
                 counted = ray < samples * samples
-                du = ((ray % samples) + 0.5) / samples if counted else 0.5
-                dv = ((ray // samples) + 0.5) / samples if counted else 0.5
                 centre = (not counted) if centre_apart else ray == (samples * samples) // 2
-                px, py = column + du, row + dv
+                px, py = column + within[ray, 0], row + within[ray, 1]
                 dx = rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2]
                 dy = rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2]
                 dz = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2]
                 length = sqrt(dx * dx + dy * dy + dz * dz)
                 t, hit = trace_one(
-                    eye[0], eye[1], eye[2], dx, dy, dz, REACH, origin, cell, heights, first, members, top, affine, kind
+                    eye[0],
+                    eye[1],
+                    eye[2],
+                    dx,
+                    dy,
+                    dz,
+                    REACH,
+                    origin,
+                    cell,
+                    heights,
+                    first,
+                    members,
+                    top,
+                    crest,
+                    affine,
+                    kind,
                 )
                 x, y, z = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
                 word, instance, shade, lit = NOTHING, 0, 1.0, direct * sun[2]
@@ -313,7 +354,8 @@ def _render(
                     gy = min(max(int((y - origin[1]) / raster), 0), ground_words.shape[1] - 1)
                     along, across = _place_on_road(x, y, origin, raster, ground_along, ground_across)
                     word = _ground_word(ground_words[gx, gy], along, across, marks)
-                    base[:] = palette[word]
+                    for c in range(3):
+                        base[c] = palette[word, c]
                     shade = _ground_shade(word, x, y, seed)
                 elif hit != MISS:
                     i = hit
@@ -349,12 +391,13 @@ def _render(
                     if shadows and lit > 0.0 and direct > 0.3:
                         _, blocker = trace_one(
                             x + 0.01 * sun[0] - 1e-3 * dx, y + 0.01 * sun[1] - 1e-3 * dy, z + 0.02,
-                            sun[0], sun[1], sun[2], 40.0, origin, cell, heights, first, members, top, affine, kind,
+                            sun[0], sun[1], sun[2], 40.0,
+                            origin, cell, heights, first, members, top, crest, affine, kind,
                         )  # fmt: skip
                         if blocker >= 0:
                             lit = 0.0
                     distance = t * length
-                    lamp = headlights * exp(-distance / 16.0)
+                    lamp = headlights * exp(-distance / 16.0) if headlights > 0.0 else 0.0
                     clear = exp(-haze * distance)
                     strength = (ambient + lit + lamp) * (1 + texture * (shade - 1))
                     for c in range(3):

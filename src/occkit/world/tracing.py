@@ -14,7 +14,7 @@ from numba import njit
 from occkit.world.ground import Ground
 from occkit.world.primitives import BALL, BOX, CONE, CYLINDER, Bytes, Floats, Ints, Primitives
 
-TracerArrays = tuple[Floats, float, Floats, Ints, Ints, Floats, Floats, Bytes]
+TracerArrays = tuple[Floats, float, Floats, Ints, Ints, Floats, Floats, Floats, Bytes]
 
 MISS, GROUND = -1, -2
 """What a ray hit, if not a primitive (whose index is >= 0)."""
@@ -32,23 +32,26 @@ class Tracer:
     ground: Ground
     """What they stand on."""
     affine: Floats
-    """`[n, 12]` unit-from-world rotation and scale (9, row by row), and centre (3)."""
+    """`[n, 13]` unit-from-world rotation and scale (9, row by row), centre (3), and square of the radius around it."""
     first: npt.NDArray[np.int32]
     """`[cells + 1]` where each cell's list begins in `members`."""
     members: npt.NDArray[np.int32]
     """Primitives of each cell, one cell after the other."""
     top: Floats
     """`[cells]` height of the tallest primitive in each cell, metres."""
+    crest: Floats
+    """`[cells]` height of the highest ground in each cell, metres."""
 
     @classmethod
     def build(cls, solids: Primitives, ground: Ground) -> "Tracer":
         """Sort the primitives into the cells of the ground's patches."""
-        inverse = np.swapaxes(solids.rotation, 1, 2) / solids.half[:, :, None]
-        affine = np.concatenate([inverse.reshape(-1, 9), solids.center], axis=1)
+        affine = _into_units(solids.rotation, solids.half, solids.center, solids.kind)
         lower, upper = solids.bounds()
         shape = ground.heights.shape[0] - 1, ground.heights.shape[1] - 1
         first, members, top = _sort_into_cells(lower, upper, np.array(ground.origin), ground.patch, *shape)
-        return cls(solids=solids, ground=ground, affine=affine, first=first, members=members, top=top)
+        crest = np.maximum(ground.heights[:-1], ground.heights[1:])
+        crest = np.maximum(crest[:, :-1], crest[:, 1:]).ravel()
+        return cls(solids=solids, ground=ground, affine=affine, first=first, members=members, top=top, crest=crest)
 
     def trace(self, origins: Floats, directions: Floats, reach: float) -> tuple[Floats, npt.NDArray[np.int32]]:
         """Return what each ray meets first.
@@ -68,8 +71,29 @@ class Tracer:
         """Return the arrays the compiled tracer takes, in its order."""
         g = self.ground
         return (
-            np.array(g.origin), g.patch, g.heights, self.first, self.members, self.top, self.affine, self.solids.kind,
+            np.array(g.origin), g.patch, g.heights, self.first, self.members, self.top, self.crest, self.affine,
+            self.solids.kind,
         )  # fmt: skip
+
+
+@njit(cache=True)
+def _into_units(rotation: Floats, half: Floats, center: Floats, kind: Bytes) -> Floats:
+    """The rows of `Tracer.affine`; the sphere is a millimetre wider than it need be."""
+    affine = np.empty((len(kind), 13))
+    for i in range(len(kind)):
+        for r in range(3):
+            for c in range(3):
+                affine[i, 3 * r + c] = rotation[i, c, r] / half[i, r]
+            affine[i, 9 + r] = center[i, r]
+        x, y, z = half[i]
+        if kind[i] == BALL:
+            radius = max(x, y, z)
+        elif kind[i] in (CYLINDER, CONE):
+            radius = sqrt(max(x, y) ** 2 + z**2)
+        else:
+            radius = sqrt(x**2 + y**2 + z**2)
+        affine[i, 12] = (radius + 1e-3) ** 2
+    return affine
 
 
 @njit(cache=True)
@@ -222,6 +246,7 @@ def trace_one(
     first: Ints,
     members: Ints,
     top: Floats,
+    crest: Floats,
     affine: Floats,
     kind: Bytes,
 ) -> tuple[float, int]:
@@ -236,6 +261,7 @@ def trace_one(
     delta_y = abs(1.0 / vt) if vt != 0.0 else _FAR
     next_x = ((ix + (ut > 0)) - u) / ut if ut != 0.0 else _FAR
     next_y = ((iy + (vt > 0)) - v) / vt if vt != 0.0 else _FAR
+    square = dx * dx + dy * dy + dz * dz
     begin = 0.0
     while 0 <= ix < nx and 0 <= iy < ny and begin < best:
         end = min(next_x, next_y)
@@ -245,6 +271,10 @@ def trace_one(
             for k in range(first[at], first[at + 1]):
                 i = members[k]
                 px, py, pz = ox - affine[i, 9], oy - affine[i, 10], oz - affine[i, 11]
+                # A sphere around the solid turns nearly all rays away before the exact test.
+                away = px * dx + py * dy + pz * dz
+                if (px * px + py * py + pz * pz - affine[i, 12]) * square > away * away:
+                    continue
                 t = hit_unit_solid(
                     kind[i],
                     affine[i, 0] * px + affine[i, 1] * py + affine[i, 2] * pz,
@@ -257,8 +287,7 @@ def trace_one(
                 )
                 if t < best:
                     best, hit = t, i
-        crest = max(max(heights[ix, iy], heights[ix + 1, iy]), max(heights[ix, iy + 1], heights[ix + 1, iy + 1]))
-        if low <= crest + 1e-6:
+        if low <= crest[at] + 1e-6:
             t = _hit_patch(heights, ix, iy, u - ix, v - iy, ut, vt, oz, dz, begin, min(end, best))
             if t < best:
                 best, hit = t, GROUND
@@ -283,6 +312,7 @@ def _trace_all(
     first: Ints,
     members: Ints,
     top: Floats,
+    crest: Floats,
     affine: Floats,
     kind: Bytes,
 ) -> tuple[Floats, Ints]:
@@ -291,6 +321,6 @@ def _trace_all(
     for r in range(n):
         t[r], hit[r] = trace_one(
             origins[r, 0], origins[r, 1], origins[r, 2], directions[r, 0], directions[r, 1], directions[r, 2],
-            reach, origin, cell, heights, first, members, top, affine, kind,
+            reach, origin, cell, heights, first, members, top, crest, affine, kind,
         )  # fmt: skip
     return t, hit

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from occkit.ops.raycast import reference
 
-__all__ = ["MAX_STEPS_OUTSIDE", "Hits", "carve", "first_hit", "visible_voxels"]
+__all__ = ["MAX_STEPS_OUTSIDE", "Hits", "carve", "first_hit", "seen_voxels", "visible_voxels"]
 
 Backend = Literal["auto", "numba", "torch"]
 Start = Literal["floor", "truncate"]
@@ -163,19 +163,44 @@ def carve(
 
     Source: original; free-space carving as in occupancy grid mapping.
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape: expected three positive numbers of voxels, got {shape}")
-    _check_vectors("origins", origins)
-    _check_vectors("ends", ends)
-    if origins.shape != ends.shape:
-        raise ValueError(f"ends: expected {tuple(origins.shape)} like origins, got {tuple(ends.shape)}")
-    origins, ends = origins.double().contiguous(), ends.double().contiguous()
+    origins, ends = _check_segments(shape, origins, ends)
     if _use_numba(backend, origins):
         from occkit.ops.raycast import kernels
 
         passed, hit = kernels.carve(shape, origins.numpy(), ends.numpy(), MAX_STEPS_OUTSIDE)
         return torch.from_numpy(passed), torch.from_numpy(hit)
     return reference.carve(shape, origins, ends, max_steps_outside=MAX_STEPS_OUTSIDE)
+
+
+def seen_voxels(
+    shape: tuple[int, int, int],
+    origins: Float[Tensor, "r 3"],
+    ends: Float[Tensor, "r 3"],
+    *,
+    backend: Backend = "auto",
+) -> Bool[Tensor, "x y z"]:
+    """Mark the voxels that at least one measured ray passes through or ends in: where a count of `carve` is not zero.
+
+    Args:
+        shape: voxels along x, y, z.
+        origins: where the rays start, voxel units.
+        ends: where they were stopped, voxel units.
+        backend: as in `first_hit`.
+
+    Returns:
+        True where seen.
+
+    Raises:
+        ValueError: as `carve`.
+
+    Source: original.
+    """
+    origins, ends = _check_segments(shape, origins, ends)
+    if _use_numba(backend, origins):
+        from occkit.ops.raycast import kernels
+
+        return torch.from_numpy(kernels.seen_voxels(shape, origins.numpy(), ends.numpy(), MAX_STEPS_OUTSIDE))
+    return reference.seen_voxels(shape, origins, ends, max_steps_outside=MAX_STEPS_OUTSIDE)
 
 
 def _check_volume(name: str, volume: Tensor) -> None:
@@ -202,6 +227,16 @@ def _check_rays(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     if not bool((along_x | along_y | along_z).all()):
         raise ValueError("directions: expected vectors with a length, got one of zeros")
     return origins.double().contiguous(), directions.double().contiguous()
+
+
+def _check_segments(shape: tuple[int, int, int], origins: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape: expected three positive numbers of voxels, got {shape}")
+    _check_vectors("origins", origins)
+    _check_vectors("ends", ends)
+    if origins.shape != ends.shape:
+        raise ValueError(f"ends: expected {tuple(origins.shape)} like origins, got {tuple(ends.shape)}")
+    return origins.double().contiguous(), ends.double().contiguous()
 
 
 def _bytes(volume: Tensor) -> Tensor:

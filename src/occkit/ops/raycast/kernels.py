@@ -404,3 +404,75 @@ def carve(
                 t_z += delta_z
                 inside = 0 <= z < nz
     return passed, hit
+
+
+def seen_voxels(
+    shape: tuple[int, int, int],
+    origins: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
+    max_steps_outside: int,
+) -> npt.NDArray[np.bool_]:
+    """Return the volume of `reference.seen_voxels`; the threads share it as in `visible_voxels`."""
+    seen = np.zeros(shape, dtype=np.bool_)
+    directions = ends - origins
+
+    def walk(part: slice) -> None:
+        _seen_voxels(shape, origins[part], directions[part], ends[part], max_steps_outside, seen.reshape(-1))
+
+    _spread(walk, len(origins))
+    return seen
+
+
+@njit(cache=True, nogil=True)
+def _seen_voxels(
+    shape: tuple[int, int, int],
+    origins: npt.NDArray[np.float64],
+    directions: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
+    max_steps_outside: int,
+    seen: npt.NDArray[np.bool_],
+) -> None:
+    """The walk of `carve` on places in memory: a step adds a stride, and what is left of the grid is counted down."""
+    nx, ny, nz = shape
+    for r in range(origins.shape[0]):
+        end_x, end_y, end_z = math.floor(ends[r, 0]), math.floor(ends[r, 1]), math.floor(ends[r, 2])
+        end = -1
+        if 0 <= end_x < nx and 0 <= end_y < ny and 0 <= end_z < nz:
+            end = (end_x * ny + end_y) * nz + end_z
+            seen[end] = True
+        inside, t, along_x, along_y, along_z = _enter(shape, origins[r], directions[r], False, max_steps_outside)
+        if not inside:
+            continue
+        x, step_x, t_x, delta_x = along_x
+        y, step_y, t_y, delta_y = along_y
+        z, step_z, t_z, delta_z = along_z
+        at = np.uint64((x * ny + y) * nz + z)
+        end_at = np.uint64(end)
+        stride_x, stride_y, stride_z = np.uint64(step_x * ny * nz), np.uint64(step_y * nz), np.uint64(step_z)
+        left_x = nx - x if step_x > 0 else x + 1
+        left_y = ny - y if step_y > 0 else y + 1
+        left_z = nz - z if step_z > 0 else z + 1
+        while t < 1.0 and at != end_at:
+            seen[at] = True
+            axis = _nearest(t_x, t_y, t_z)
+            if axis == 0:
+                t = t_x
+                t_x += delta_x
+                at += stride_x
+                left_x -= 1
+                if left_x == 0:
+                    break
+            elif axis == 1:
+                t = t_y
+                t_y += delta_y
+                at += stride_y
+                left_y -= 1
+                if left_y == 0:
+                    break
+            else:
+                t = t_z
+                t_z += delta_z
+                at += stride_z
+                left_z -= 1
+                if left_z == 0:
+                    break

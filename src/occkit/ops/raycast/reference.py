@@ -143,3 +143,15 @@ def carve(
         walk.advance()
         walk = walk.keep((walk.voxel != end[walk.ray]).any(dim=1) & walk.inside(sizes) & (walk.t < 1))
     return passed, hit
+
+
+def seen_voxels(
+    shape: tuple[int, int, int],
+    origins: Float[Tensor, "r 3"],
+    ends: Float[Tensor, "r 3"],
+    *,
+    max_steps_outside: int,
+) -> Bool[Tensor, "x y z"]:
+    """Return the voxels that `carve` counts anything in."""
+    passed, hit = carve(shape, origins, ends, max_steps_outside=max_steps_outside)
+    return (passed > 0) | (hit > 0)
