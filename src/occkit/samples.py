@@ -178,6 +178,8 @@ class Prediction:
     """What the channels mean."""
     depth_logits: Float[Tensor, "b n d h w"] | None = None
     """Depth-bin scores of the current images at feature resolution."""
+    image_logits: Float[Tensor, "b n s h w"] | None = None
+    """Class scores of the current images at feature resolution; channel = id of `taxonomy`."""
     features: Float[Tensor, "b f x y z"] | None = None
     """Voxel features, for systems whose losses need them."""
     rendering: Rendering | None = None

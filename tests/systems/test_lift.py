@@ -6,6 +6,7 @@ import torch
 from occkit.data.datasets import open_dataset
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
+from occkit.nn.temporal import ConcatTemporalConfig
 from occkit.samples import collate
 from occkit.systems import lift
 from occkit.taxonomy import KITTI360, OCC3D, SEMANTICKITTI, TAXONOMIES
@@ -17,8 +18,8 @@ def small(name, **system):
     """A nano recipe's kind of network, shrunk for a test."""
     config = getattr(lift, name)().system
     tiny = lift.debug().system
-    depth = replace(config.depth, hidden=8, context_channels=6, bins=tiny.depth.bins)
-    return replace(config, depth=depth, **system)
+    depth = replace(config.depth, hidden=8, bins=tiny.depth.bins)
+    return replace(config, depth=depth, **{"image_steps": 0} | system)
 
 
 def settled(model, frames):
@@ -56,6 +57,49 @@ def test_a_batch_of_two_is_two_of_one_in_every_variant(name, batch):
         together = model(batch(0, 1, num_frames=frames)).logits
         apart = torch.cat([model(batch(s, num_frames=frames)).logits for s in (0, 1)])
     assert torch.allclose(together, apart, atol=1e-4, rtol=1e-4)
+
+
+def test_the_image_network_learns_alone_first(batch):
+    model = small("nano", image_steps=2).build()
+    frames = batch(0)
+    for expected in (
+        {"depth", "image_classes"},
+        {"depth", "image_classes"},
+        {"cross_entropy", "lovasz", "depth", "image_classes"},
+    ):
+        model.zero_grad()
+        values = model.loss(model(frames), frames)
+        assert set(values) == expected
+        torch.stack(list(values.values())).sum().backward()
+        assert (model.head.classify[0].weight.grad is not None) is ("lovasz" in expected)
+        assert model.depth.context.weight.grad.any()
+    assert model.trained_steps.item() == 3
+    again = small("nano", image_steps=2).build()
+    with torch.no_grad():
+        assert not again(frames).logits.any()
+        assert again.eval()(frames).logits.any()
+        again.load_state_dict(model.state_dict())
+        assert again.train()(frames).logits.any()
+
+
+def test_what_an_image_cell_shows_is_lifted_as_probabilities(batch):
+    model = small("nano").build().eval()
+    with torch.no_grad():
+        _, views = model.encode(batch(0))
+    shown = views.context[:, :, : OCC3D.num_classes]
+    assert torch.allclose(shown.sum(dim=2), torch.ones(()), atol=1e-5)
+    assert torch.equal(shown, views.class_logits.softmax(dim=2))
+
+
+def test_past_volumes_are_fused(batch):
+    """Without stereo, a past image can only come in as a volume of its own."""
+    model = settled(small("nano", num_past=1, temporal=ConcatTemporalConfig()).build(), batch(0, num_frames=2))
+    frames = batch(0, num_frames=2)
+    blank = replace(frames, images=torch.cat([frames.images[:, :1], torch.zeros_like(frames.images[:, 1:])], dim=1))
+    with torch.no_grad():
+        seen, unseen = model(frames), model(blank)
+    assert torch.equal(seen.depth_logits, unseen.depth_logits)
+    assert not torch.allclose(seen.logits, unseen.logits, atol=1e-3)
 
 
 def test_kitti_has_no_camera_mask(batch):
@@ -97,7 +141,9 @@ def test_geometry_comes_from_the_cameras(batch):
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_camera_mask_decides_which_voxels_teach(masked, batch):
     config = small("nano")
-    model = replace(config, losses=replace(config.losses, mask_camera_in_training=masked, depth=0.0)).build()
+    model = replace(
+        config, losses=replace(config.losses, mask_camera_in_training=masked, depth=0.0, image_classes=0.0)
+    ).build()
     frames = batch(0)
     prediction = model(frames)
     logits = prediction.logits.detach().requires_grad_()
@@ -136,6 +182,9 @@ def test_errors_name_what_is_missing(batch):
         ({"taxonomy": "cats"}, "is none of"),
         ({"num_past": 1}, "go together"),
         ({"losses": lift.LiftLossConfig(class_weights=(1.0, 2.0))}, "2 weights"),
+        ({"losses": lift.LiftLossConfig(image_classes=1.0)}, "set image_classes to True"),
+        ({"image_steps": 5, "losses": lift.LiftLossConfig(depth=0.0)}, "to learn from"),
+        ({"image_classes": True, "depth": lift.DepthNetConfig(context_channels=4)}, "takes 18 of the context channels"),
     ],
 )
 def test_impossible_configs_are_refused(change, problem):

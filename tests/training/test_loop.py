@@ -202,6 +202,6 @@ def test_fewer_frames_are_spread_evenly(accumulating: tuple[Recipe, Path], tiny_
     recipe = replace(accumulating[0], max_train_frames=3, max_val_frames=100)
     whole = loop._frames(tiny_kitti, accumulating[0], "train").tokens
     chosen = loop._frames(tiny_kitti, recipe, "train")
-    assert chosen.tokens == (whole[0], whole[3], whole[6])
-    assert chosen[1].token == whole[3]
+    assert chosen.tokens == (whole[1], whole[5], whole[8])
+    assert chosen[1].token == whole[5]
     assert len(loop._frames(tiny_kitti, recipe, "val")) == 5

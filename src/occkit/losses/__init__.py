@@ -9,8 +9,10 @@ from occkit.losses.classification import (
     select_labelled,
 )
 from occkit.losses.depth import depth_binary_cross_entropy, depth_cross_entropy, nearest_depth_per_cell
+from occkit.losses.image_semantics import classes_of_cells
 
 __all__ = [
+    "classes_of_cells",
     "cross_entropy",
     "depth_binary_cross_entropy",
     "depth_cross_entropy",

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
-from occkit.nn.blocks import resize_to
+from occkit.nn.blocks import BatchNormConfig, NormConfig, build_norm, resize_to
 from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig, fold_height, unfold_height
 
 
@@ -48,6 +50,70 @@ class VolumeHead(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkipVolumeHeadConfig:
+    """A 3D network over coarse voxels, and the lifted features of the fine ones carried past it.
+
+    A strided convolution makes voxels of `stride` fine ones, the 3D network gives them context, a linear layer writes
+    `fine_channels` for each fine voxel in a coarse one, and a classifier of two layers reads those beside what was
+    lifted into the fine voxel itself. Small things keep their place at the price of a coarse network.
+    """
+
+    net: VolumeNetConfig = field(default_factory=VolumeNetConfig)
+    """The 3D network over coarse voxels; its first stage should have stride 1."""
+    stride: tuple[int, int, int] = (2, 2, 2)
+    """Fine voxels of a coarse one along x, y, z."""
+    stem_channels: int = 32
+    """Width of what the 3D network reads."""
+    fine_channels: int = 16
+    """Width of what it says to each fine voxel."""
+    hidden: int = 48
+    """Width of the classifier's hidden layer."""
+    norm: NormConfig = field(default_factory=BatchNormConfig)
+    """Normalisation after the strided convolution."""
+
+    def build(self, in_channels: int, num_classes: int) -> "SkipVolumeHead":
+        """Return the head for volumes of `in_channels`."""
+        return SkipVolumeHead(self, in_channels, num_classes)
+
+
+class SkipVolumeHead(nn.Module):
+    """See `SkipVolumeHeadConfig`; works on a grid of any size that the stride divides. Source: original."""
+
+    def __init__(self, config: SkipVolumeHeadConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.stride = config.stride
+        self.stem = nn.Sequential(
+            nn.Conv3d(in_channels, config.stem_channels, config.stride, stride=config.stride, bias=False),
+            build_norm(config.norm, config.stem_channels, dims=3),
+            nn.ReLU(inplace=True),
+        )
+        self.net = config.net.build(config.stem_channels)
+        sx, sy, sz = config.stride
+        self.refine = nn.Linear(config.net.channels, sx * sy * sz * config.fine_channels)
+        self.classify = nn.Sequential(
+            nn.Linear(config.fine_channels + in_channels, config.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(config.hidden, num_classes),
+        )
+
+    def forward(self, volume: Float[Tensor, "b c _ _ _"], shape: tuple[int, int, int]) -> Float[Tensor, "b k x y z"]:
+        """Return class scores on a grid of `shape`; interpolated where the volume is coarser than that.
+
+        Raises:
+            ConfigError: if the stride does not divide the volume.
+        """
+        if any(n % s for n, s in zip(volume.shape[2:], self.stride, strict=True)):
+            raise ConfigError(f"SkipVolumeHead: stride {self.stride} does not divide {tuple(volume.shape[2:])} voxels")
+        coarse = self.refine(self.net(self.stem(volume)).permute(0, 2, 3, 4, 1))
+        b, x, y, z, _ = coarse.shape
+        sx, sy, sz = self.stride
+        fine = coarse.reshape(b, x, y, z, sx, sy, sz, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        fine = F.relu(fine.reshape(b, x * sx, y * sy, z * sz, -1))
+        logits = self.classify(torch.cat([fine, volume.permute(0, 2, 3, 4, 1)], dim=-1))
+        return resize_to(logits.permute(0, 4, 1, 2, 3), shape)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeightInChannelsHeadConfig:
     """Height folded into channels, a 2D network, and a classifier that writes all heights of a column at once."""
 
@@ -57,6 +123,8 @@ class HeightInChannelsHeadConfig:
     """Voxels of a column of the volume to predict."""
     hidden: int = 512
     """Width of the classifier's hidden layer."""
+    upsample: int = 1
+    """Write so many columns along x and along y for each cell of the plane (FlashOcc: 1)."""
 
     def build(self, in_channels: int, num_classes: int) -> "HeightInChannelsHead":
         """Return the head for `in_channels` of a folded volume: features times lifted heights."""
@@ -70,13 +138,14 @@ class HeightInChannelsHead(nn.Module):
         super().__init__()
         self.num_heights = config.num_heights
         self.in_channels = in_channels
+        self.upsample = config.upsample
         channels = config.net.channels
         self.net = config.net.build(in_channels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.classify = nn.Sequential(
             nn.Linear(channels, config.hidden),
             nn.Softplus(),
-            nn.Linear(config.hidden, config.num_heights * num_classes),
+            nn.Linear(config.hidden, config.num_heights * num_classes * config.upsample**2),
         )
 
     def forward(self, volume: Float[Tensor, "b c _ _ _"], shape: tuple[int, int, int]) -> Float[Tensor, "b k x y z"]:
@@ -92,8 +161,8 @@ class HeightInChannelsHead(nn.Module):
                 f"{shape[2]} and {plane.shape[1]}; a head over channels is bound to its heights, a VolumeHead is not"
             )
         features = self.conv(self.net(plane))
-        logits = self.classify(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        logits = F.pixel_shuffle(self.classify(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), self.upsample)
         return unfold_height(resize_to(logits, shape[:2]), self.num_heights)
 
 
-HeadConfig = VolumeHeadConfig | HeightInChannelsHeadConfig
+HeadConfig = VolumeHeadConfig | SkipVolumeHeadConfig | HeightInChannelsHeadConfig

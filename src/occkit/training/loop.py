@@ -298,10 +298,10 @@ def _frames(root: Path, recipe: Recipe, split: Literal["train", "val"]) -> Frame
 
 
 def _spread(dataset: FrameDataset, limit: int) -> FrameDataset:
-    """Return a view of a data set with at most `limit` of its frames, evenly spread."""
+    """Return a view of a data set with at most `limit` of its frames: the middle one of as many equal parts."""
     count = min(limit, len(dataset))
     chosen = copy.copy(dataset)
-    chosen.tokens = tuple(dataset.tokens[i * len(dataset) // count] for i in range(count))
+    chosen.tokens = tuple(dataset.tokens[(2 * i + 1) * len(dataset) // (2 * count)] for i in range(count))
     return chosen
 
 

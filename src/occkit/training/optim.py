@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from occkit.errors import ConfigError
+from occkit.training.muon import MuonAdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, its learning rate over the steps, and gradient clipping."""
+    """AdamW (or Muon for convolutions), its learning rate over the steps, and gradient clipping."""
 
     lr: float = 2e-4
     """Highest learning rate."""
@@ -68,6 +69,10 @@ class OptimConfig:
     """Decoupled weight decay; only for parameters of two or more dimensions, never for biases and norms."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the running mean and of the running square of the gradient."""
+    muon_lr: float | None = None
+    """Train convolution kernels by Muon at this learning rate, 0.02 or so; None trains everything by AdamW."""
+    muon_momentum: float = 0.95
+    """Decay of the running mean of a kernel's gradient under Muon."""
     warmup_steps: int = 0
     """First steps, in which the learning rate rises linearly to where the schedule starts."""
     schedule: Cosine | OneCycle | Constant = Cosine()
@@ -82,6 +87,8 @@ class OptimConfig:
             raise ConfigError(f"optim.lr must be positive, got {self.lr}")
         if self.warmup_steps < 0 or self.weight_decay < 0:
             raise ConfigError("optim.warmup_steps and optim.weight_decay must not be negative")
+        if self.muon_lr is not None and not self.muon_lr > 0:
+            raise ConfigError(f"optim.muon_lr must be positive or None, got {self.muon_lr}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"optim.clip_norm must be positive or None, got {self.clip_norm}")
 
@@ -92,8 +99,8 @@ class OptimConfig:
         remaining = max(steps - 1 - self.warmup_steps, 1)
         return self.lr * self.schedule.factor(min((step - self.warmup_steps) / remaining, 1.0))
 
-    def build(self, module: nn.Module) -> AdamW:
-        """Return the optimiser; one parameter group for each pair of learning-rate factor and weight decay.
+    def build(self, module: nn.Module) -> MuonAdamW:
+        """Return the optimiser; one parameter group for each learning-rate factor, weight decay and rule.
 
         Raises:
             ConfigError: if a prefix of `lr_factors` fits no trainable parameter.
@@ -102,22 +109,30 @@ class OptimConfig:
         for prefix, _ in self.lr_factors:
             if not any(name.startswith(prefix) for name, _ in trainable):
                 raise ConfigError(f"optim.lr_factors: no trainable parameter's name starts with {prefix!r}")
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
         for name, parameter in trainable:
             factor = next((f for prefix, f in self.lr_factors if name.startswith(prefix)), 1.0)
             decay = self.weight_decay if parameter.ndim >= 2 else 0.0
-            groups.setdefault((factor, decay), []).append(parameter)
-        return AdamW(
+            muon = self.muon_lr is not None and parameter.ndim >= 4
+            groups.setdefault((factor, decay, muon), []).append(parameter)
+        optimizer = MuonAdamW(
             [
-                {"params": parameters, "weight_decay": decay, "lr_factor": factor}
-                for (factor, decay), parameters in groups.items()
+                {
+                    "params": parameters,
+                    "weight_decay": decay,
+                    "lr_factor": factor * (self.muon_lr / self.lr if muon and self.muon_lr is not None else 1.0),
+                    "muon": muon,
+                    "muon_momentum": self.muon_momentum,
+                }
+                for (factor, decay, muon), parameters in groups.items()
             ],
-            lr=self.lr,
             betas=self.betas,
         )
+        set_learning_rate(optimizer, self.lr)
+        return optimizer
 
 
-def set_learning_rate(optimizer: AdamW, lr: float) -> None:
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Give each parameter group `lr` times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
