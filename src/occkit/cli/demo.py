@@ -88,6 +88,7 @@ def main(argv: list[str]) -> int:
 
 def make_plan(args: Args) -> Plan:
     """Return the settings of the demo, or of its fast rehearsal."""
+    from occkit.systems.lift import LiftConfig
     from occkit.training.recipe import load_recipe
     from occkit.world.presets import PRESETS
 
@@ -95,11 +96,19 @@ def make_plan(args: Args) -> Plan:
     if args.fast:
         recipe = replace(load_recipe("lift.debug"), name="lift.demo_fast", evaluate_every=None, seed=args.seed)
         return Plan(world=replace(nano, frames=3), num_scenes=3, recipe=recipe, num_shown=1)
-    # Many short scenes: neighbouring frames of one street teach almost the same.
+    recipe = load_recipe("lift.nano")
+    assert isinstance(recipe.system, LiftConfig)
     recipe = replace(
-        load_recipe("lift.nano"), name="lift.demo", steps=900, evaluate_every=None, save_every=60, seed=args.seed
+        recipe,
+        name="lift.demo",
+        system=replace(recipe.system, image_steps=140),
+        steps=420,
+        evaluate_every=None,
+        save_every=60,
+        seed=args.seed,
     )
-    return Plan(world=replace(nano, frames=4), num_scenes=40, recipe=recipe, num_shown=2)
+    # One frame a street: neighbouring frames of one street teach almost the same.
+    return Plan(world=replace(nano, frames=1), num_scenes=160, recipe=recipe, num_shown=2)
 
 
 @contextmanager
