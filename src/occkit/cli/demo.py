@@ -289,7 +289,10 @@ def _compose(plan: Plan, args: Args, scores: dict[str, Any], shown: "list[Sectio
             *shown,
             Section(title="Numbers", blocks=_numbers(scores)),
             Section(title="Classes", blocks=(_class_bars(scores),)),
-            Section(title="Training", blocks=(_loss_chart(args.out / "run" / "metrics.jsonl"),)),
+            Section(
+                title="Training",
+                blocks=(_loss_chart(args.out / "run" / "metrics.jsonl", image_steps=_image_steps(plan)),),
+            ),
             Section(title="Go on", blocks=(_commands(args.out),)),
         ),
         footer=f"occkit {__version__}, torch {torch.__version__}, seed {args.seed}. Made by occkit demo.",
@@ -328,17 +331,23 @@ def _class_bars(scores: dict[str, Any]) -> "Bars":
     return Bars(bars=bars, note=note)
 
 
-def _loss_chart(metrics: Path) -> "Chart":
+def _loss_chart(plan: Plan, metrics: Path) -> "Chart":
     import json
 
+    from occkit.systems.lift import LiftConfig
     from occkit.viewer.chart import Series, smooth
     from occkit.viewer.report import Chart
 
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    lines = [(record["step"], record["loss"]) for record in records if "loss" in record]
-    steps, losses = [step for step, _ in lines], [loss for _, loss in lines]
-    mean = Series(name="mean of the last 25 steps", x=steps, y=smooth(losses, window=25))
-    return Chart(lines=(Series(name="loss of a step", x=steps, y=losses), mean), x_label="step", y_label="loss")
+    records = [record for line in metrics.read_text().splitlines() if "losses" in (record := json.loads(line))]
+    lines: list[Series] = []
+    for name in dict.fromkeys(name for record in records for name in record["losses"]):
+        points = [(record["step"], record["losses"][name]) for record in records if name in record["losses"]]
+        steps, values = zip(*points, strict=True)
+        lines.append(Series(name=name.replace("_", " "), x=steps, y=smooth(values, window=25)))
+    image_steps = plan.recipe.system.image_steps if isinstance(plan.recipe.system, LiftConfig) else 0
+    first = f" The first {image_steps} steps teach the image network alone, depth and classes." if image_steps else ""
+    caption = f"Each weighted loss, the mean of its last 25 steps.{first}"
+    return Chart(lines=tuple(lines), x_label="step", y_label="loss", caption=caption)
 
 
 def _commands(out: Path) -> "Commands":

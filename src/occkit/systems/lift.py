@@ -89,7 +89,7 @@ class LiftConfig:
     image_classes: bool = False
     """Let the first context channels score the class that each cell shows, and lift their softmax (ours)."""
     image_steps: int = 0
-    """First training steps that teach the image network alone, depth and classes; such a step costs a third (ours)."""
+    """First training passes that teach the image network alone, depth and classes; each costs a third (ours)."""
     lift: LiftKindConfig = field(default_factory=GatherLiftConfig)
     """From pixels to voxels."""
     num_past: int = 0
@@ -389,7 +389,7 @@ def nano() -> Recipe:
             depth=0.5,
             depth_kind="categorical",
             image_classes=0.5,
-            class_weights=inverse_power_weights(OCC3D_COUNTS, power=0.2),
+            class_weights=inverse_power_weights(OCC3D_COUNTS, power=0.1),
         ),
     )
     return Recipe(

@@ -240,9 +240,9 @@ def _figure(figure: Figure) -> str:
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fbfbfa;--ink:#1f2328;--soft:#667079;--rule:#dfe2e5;--plate:#f0f1f2;
---line-0:#1f6feb;--line-1:#d1582a;--line-2:#2c8a4b;--line-3:#8a4fbf}
+--line-0:#1f6feb;--line-1:#d1582a;--line-2:#2c8a4b;--line-3:#8a4fbf;--line-4:#a97a00}
 @media(prefers-color-scheme:dark){:root{--paper:#15181c;--ink:#e4e7ea;--soft:#9aa4ad;--rule:#31373d;--plate:#20252a;
---line-0:#6aa6ff;--line-1:#ff9a68;--line-2:#6fce8f;--line-3:#c59bf0}}
+--line-0:#6aa6ff;--line-1:#ff9a68;--line-2:#6fce8f;--line-3:#c59bf0;--line-4:#e3b94a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-apple-system,"Segoe UI",sans-serif;
 font-variant-numeric:tabular-nums}
@@ -283,12 +283,13 @@ font-size:.93rem;line-height:1.75}
 .chart text{fill:var(--soft);font-size:12px}
 .chart .rule{stroke:var(--rule);stroke-width:1}
 .line{fill:none;stroke-width:2;stroke-linejoin:round}
-.line-0{stroke:var(--line-0)}.line-1{stroke:var(--line-1)}.line-2{stroke:var(--line-2)}.line-3{stroke:var(--line-3)}
+.line-0{stroke:var(--line-0)}.line-1{stroke:var(--line-1)}.line-2{stroke:var(--line-2)}.line-3{stroke:var(--line-3)}.line-4{stroke:var(--line-4)}
 .mark{fill:var(--paper);stroke-width:2}
 .keys{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.88rem;color:var(--soft)}
 .key::before{content:"";display:inline-block;width:1.1em;height:3px;margin-right:.5em;vertical-align:middle;
 background:var(--line-0)}
 .key-1::before{background:var(--line-1)}.key-2::before{background:var(--line-2)}.key-3::before{background:var(--line-3)}
+.key-4::before{background:var(--line-4)}
 pre{background:var(--plate);border-radius:8px;padding:.7rem 1rem;overflow-x:auto;margin:.3rem 0 1rem;max-width:60rem}
 code{font:.9rem/1.5 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
 footer{margin-top:3.5rem;padding-top:1rem;border-top:1px solid var(--rule)}
