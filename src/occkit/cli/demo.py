@@ -289,10 +289,7 @@ def _compose(plan: Plan, args: Args, scores: dict[str, Any], shown: "list[Sectio
             *shown,
             Section(title="Numbers", blocks=_numbers(scores)),
             Section(title="Classes", blocks=(_class_bars(scores),)),
-            Section(
-                title="Training",
-                blocks=(_loss_chart(args.out / "run" / "metrics.jsonl", image_steps=_image_steps(plan)),),
-            ),
+            Section(title="Training", blocks=(_loss_chart(plan, args.out / "run" / "metrics.jsonl"),)),
             Section(title="Go on", blocks=(_commands(args.out),)),
         ),
         footer=f"occkit {__version__}, torch {torch.__version__}, seed {args.seed}. Made by occkit demo.",
