@@ -8,7 +8,16 @@ from occkit.losses.classification import (
     lovasz_softmax,
     select_labelled,
 )
+from occkit.losses.dense_distillation import distill_channels, distill_features, distill_logits
 from occkit.losses.depth import depth_binary_cross_entropy, depth_cross_entropy, nearest_depth_per_cell
+from occkit.losses.distillation import (
+    distill_affinity,
+    distill_depth,
+    distill_semantics,
+    distill_termination,
+    fields_from_logits,
+    ray_subset,
+)
 from occkit.losses.image_semantics import classes_of_cells
 
 __all__ = [
@@ -16,11 +25,20 @@ __all__ = [
     "cross_entropy",
     "depth_binary_cross_entropy",
     "depth_cross_entropy",
+    "distill_affinity",
+    "distill_channels",
+    "distill_depth",
+    "distill_features",
+    "distill_logits",
+    "distill_semantics",
+    "distill_termination",
+    "fields_from_logits",
     "geometric_affinity",
     "inverse_log_weights",
     "inverse_power_weights",
     "lovasz_softmax",
     "nearest_depth_per_cell",
+    "ray_subset",
     "select_labelled",
     "semantic_affinity",
 ]
