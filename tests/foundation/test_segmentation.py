@@ -18,6 +18,7 @@ from occkit.foundation import (
     write_segments,
 )
 from occkit.foundation.segmentation import merge, suppress
+from occkit.foundation.simulated_segmentation import _displace
 from occkit.foundation.truth import read_truth
 from occkit.world import PRESETS, generate
 
@@ -131,12 +132,14 @@ def test_sam_finds_the_regions_of_a_picture(sam_folder):
     assert torch.equal(found, torch.tensor([0, 2, 1, 3])[truth])
 
 
-def test_unstable_masks_are_dropped(sam_folder):
-    sam = open_sam(sam_folder, min_stability=0.9)
+def test_unstable_and_untrusted_masks_are_dropped(sam_folder):
+    sam = open_sam(sam_folder, min_stability=0.9, min_predicted_iou=0.88)
     logits = torch.full((1, 1, 3, 16, 16), -5.0)
     logits[0, 0, 0, :8] = 5.0  # 128 pixels either way
     logits[0, 0, 1, :8] = 0.5  # nothing is left when the threshold rises by one
-    sam.model = lambda **_: SimpleNamespace(pred_masks=logits, iou_scores=torch.ones(1, 1, 3))
+    logits[0, 0, 2, 8:] = 5.0  # stable, but the model does not trust it
+    scores = torch.tensor([[[0.9, 0.9, 0.8]]])
+    sam.model = lambda **_: SimpleNamespace(pred_masks=logits, iou_scores=scores)
     kept, _ = sam._decode(torch.zeros(1), torch.zeros(1, 2), (64, 64))
     assert torch.equal(kept, logits[0, 0, :1])
 
@@ -278,7 +281,7 @@ def test_alike_neighbours_merge_and_unlike_ones_do_not(tmp_path):
         found = look(segmenter, token, images)
         assert found[0, 0] == found[0, 30] != found[0, 50]
     assert int(look(segmenter, "near").max()) == 1
-    sky = np.full(SIZE, 200.0)
+    sky = np.full(SIZE, 150.0)
     sky[:, 40:] = 0.0
     write_truth(tmp_path, "sky", words=words, depth=sky)
     found = look(segmenter, "sky")
@@ -314,6 +317,15 @@ def test_small_segments_are_lost_and_large_ones_stay(tmp_path):
     assert (found[42:] > 0).all()
     assert set(found.unique().tolist()) == set(range(int(found.max()) + 1))
     assert not (look(perfect(tmp_path)) == 0).any()
+
+
+def test_displacements_have_the_stated_size(tmp_path):
+    config = SimulatedSegmenterConfig(root=tmp_path, ragged=2.0)
+    for axis in (0, 1):
+        place = np.indices((300, 300))[axis]
+        moved = (_displace(place, config, np.random.default_rng(0)) - place)[10:-10, 10:-10]
+        assert abs(moved).max() == 6
+        assert moved.std() == pytest.approx(2.0, rel=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +372,10 @@ def test_chance_depends_on_seed_token_and_camera_only(world):
     assert torch.equal(found[order], some)
     other = replace(config, seed=1).build().segment(images, token=token, cameras=cameras)
     assert not torch.equal(found, other)
-    # The same truth under another name meets other chances.
+    # The same truth under another name, of the camera or of the frame, meets other chances.
+    own = next((world / "truth").glob(f"*/{token}/{cameras[0]}.npz"))
+    own.with_name("TWIN.npz").write_bytes(own.read_bytes())
+    assert not torch.equal(found[:1], config.build().segment(images[:1], token=token, cameras=("TWIN",)))
     renamed = world / "truth" / "copies" / "renamed"
     renamed.mkdir(parents=True)
     for camera in cameras:
