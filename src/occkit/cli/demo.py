@@ -101,8 +101,8 @@ def make_plan(args: Args) -> Plan:
     recipe = replace(
         recipe,
         name="lift.demo",
-        system=replace(recipe.system, image_steps=140),
-        steps=420,
+        system=replace(recipe.system, image_steps=120),
+        steps=320,
         evaluate_every=None,
         save_every=60,
         seed=args.seed,
