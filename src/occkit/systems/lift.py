@@ -89,7 +89,7 @@ class LiftConfig:
     image_classes: bool = False
     """Let the first context channels score the class that each cell shows, and lift their softmax (ours)."""
     image_steps: int = 0
-    """First training passes that teach the image network alone, depth and classes; each costs a third (ours)."""
+    """First training passes that teach the image network alone, depth and classes; each is cheap (ours)."""
     lift: LiftKindConfig = field(default_factory=GatherLiftConfig)
     """From pixels to voxels."""
     num_past: int = 0
