@@ -28,8 +28,8 @@ import numpy.typing as npt
 import torch
 
 from occkit.data import DataConfig, open_dataset
-from occkit.data.files import write_json
 from occkit.data.predictions import write_prediction
+from occkit.files import write_json
 from occkit.metrics import ConstantPrior, Evaluator
 from occkit.samples import Occupancy
 from occkit.viewer import ERRORS, draw_top, error_volume, legend, save_picture, stack

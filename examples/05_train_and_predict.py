@@ -28,6 +28,7 @@ import torch
 
 from occkit.data import FrameDataset, open_dataset
 from occkit.data.predictions import write_prediction
+from occkit.losses import VoxelLossConfig
 from occkit.samples import Occupancy
 from occkit.systems.lift import LiftConfig, LiftLossConfig
 from occkit.training import load_recipe
@@ -59,7 +60,7 @@ def main() -> None:
     # Here it learns by cross-entropy and LiDAR depth only, which is fast.
     debug = load_recipe("lift.debug")
     assert isinstance(debug.system, LiftConfig)
-    system = replace(debug.system, losses=LiftLossConfig(lovasz=0.0))
+    system = replace(debug.system, losses=LiftLossConfig(voxels=VoxelLossConfig(lovasz=0.0)))
     optim = replace(debug.optim, lr=0.02)
     recipe = replace(debug, name="first", system=system, optim=optim, steps=STEPS, evaluate_every=None)
 

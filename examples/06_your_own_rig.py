@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from occkit.data import DataConfig, FrameDataset, open_dataset
-from occkit.data.files import write_image, write_json
+from occkit.files import write_image, write_json
 from occkit.geometry import Cameras
 from occkit.geometry.rays import pixel_grid
 from occkit.ops.sampling import sample_bilinear

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from occkit.data import DataConfig, occ3d, open_dataset
-from occkit.data.files import read_image
+from occkit.files import read_image
 from occkit.geometry import (
     KITTI_GRID,
     OCC3D_GRID,

@@ -237,3 +237,13 @@ def name_map(source: Taxonomy, target: Taxonomy) -> tuple[npt.NDArray[np.uint8],
         else:
             lost.append(source.classes[index])
     return table, tuple(lost)
+
+
+OCC3D_VOXEL_COUNTS = (
+    1_163_161, 2_309_034, 188_743, 2_997_643, 20_317_180, 852_476, 243_808, 2_457_947, 497_017, 2_731_022,
+    7_224_789, 214_411_435, 5_565_043, 63_191_967, 76_098_082, 128_860_031, 141_625_221, 2_307_405_309,
+)  # fmt: skip
+"""Voxels of each id in Occ3D-nuScenes' training labels, from which class weights are made.
+
+Source: counts published with RenderOcc.
+"""

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from fuzz import check_reader
 
+from fuzz import check_reader
 from occkit.cli import main
 from occkit.data import occ3d, openoccupancy, semantickitti, surroundocc
 from occkit.data.convert import (
@@ -18,10 +18,10 @@ from occkit.data.convert import (
 from occkit.data.convert_classes import KITTI_TO_NUSCENES, NUSCENES_TO_KITTI, class_map
 from occkit.data.convert_files import FORMATS, recognise_format
 from occkit.data.convert_names import read_names, read_pose
-from occkit.data.files import write_json
 from occkit.data.frames import read_grid
 from occkit.data.resample import resample
 from occkit.errors import ConfigError, DataError
+from occkit.files import write_json
 from occkit.geometry import OCC3D_GRID, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import KITTI360, NYUV2, OCC3D, OPENOCC, SEMANTICKITTI, SURROUNDOCC

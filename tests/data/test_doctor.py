@@ -22,8 +22,8 @@ from occkit.cli import main
 from occkit.data.doctor import examine
 from occkit.data.doctor.alignment import Evidence, judge, mistakes
 from occkit.data.doctor.report import Report, choose
-from occkit.data.files import write_bytes, write_image, write_json, write_npz
 from occkit.data.semantickitti import read_label, read_packed, write_packed
+from occkit.files import write_bytes, write_image, write_json, write_npz
 
 
 def findings(path, level="error"):

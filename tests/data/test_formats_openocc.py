@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from fuzz import check_reader
 
-from occkit.data.files import npz_keys, write_npz
+from fuzz import check_reader
 from occkit.data.openocc import read_flow, read_labels, write_labels
 from occkit.errors import DataError
+from occkit.files import npz_keys, write_npz
 from occkit.geometry import OCC3D_GRID, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D, OPENOCC

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from fuzz import check_reader
 
-from occkit.data.files import read_npy
+from fuzz import check_reader
 from occkit.data.openoccupancy import OPENOCCUPANCY_GRID, read_rows
 from occkit.data.openoccupancy import read_voxels as read_openoccupancy
 from occkit.data.openoccupancy import write_voxels as write_openoccupancy
 from occkit.data.surroundocc import SURROUNDOCC_GRID, read_voxels, write_voxels
 from occkit.errors import DataError
+from occkit.files import read_npy
 from occkit.geometry import VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D, SURROUNDOCC

@@ -5,11 +5,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from fuzz import check_reader
 
-from occkit.data.files import write_json, write_npz
+from fuzz import check_reader
 from occkit.data.occ3d import read_labels, read_splits, write_labels
 from occkit.errors import DataError
+from occkit.files import write_json, write_npz
 from occkit.geometry import OCC3D_GRID, VoxelGrid
 
 

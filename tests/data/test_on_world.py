@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from occkit.data import DataConfig, open_dataset
-from occkit.data.files import read_npz_array
+from occkit.files import read_npz_array
 from occkit.geometry import transform_points
 from occkit.geometry.rays import pixel_grid
 from occkit.world.generate import generate

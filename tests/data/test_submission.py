@@ -4,12 +4,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from fuzz import check_reader
 
-from occkit.data.files import write_npz
+from fuzz import check_reader
 from occkit.data.semantickitti import write_label, write_packed
 from occkit.data.submission import TEST_SEQUENCES, find_predictions, validate_submission, write_submission
 from occkit.errors import DataError
+from occkit.files import write_npz
 from occkit.taxonomy import SEMANTICKITTI_INVERSE_MAP
 
 SHAPE = (16, 16, 2)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from occkit.data.files import write_bytes, write_image, write_json
 from occkit.data.kitti360 import write_invalid
 from occkit.data.occ3d import write_labels
 from occkit.data.semantickitti import write_label, write_packed
+from occkit.files import write_bytes, write_image, write_json
 from occkit.geometry import KITTI_GRID, OCC3D_GRID, VoxelGrid
 from occkit.taxonomy import OCC3D
 

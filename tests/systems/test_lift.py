@@ -6,6 +6,7 @@ import torch
 from occkit.data.datasets import open_dataset
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
+from occkit.losses import VoxelLossConfig
 from occkit.nn.temporal import ConcatTemporalConfig
 from occkit.samples import collate
 from occkit.systems import lift
@@ -108,7 +109,7 @@ def test_kitti_has_no_camera_mask(batch):
     frames = replace(frames, occupancy=replace(frames.occupancy, mask_camera=None, mask_lidar=None))
     assert model(frames).logits.shape[1] == 20
     assert all(v.isfinite() for v in model.loss(model(frames), frames).values())
-    strict = replace(model.config, losses=replace(model.config.losses, mask_camera_in_training=True)).build()
+    strict = replace(model.config, losses=replace(model.config.losses, voxels=VoxelLossConfig())).build()
     with pytest.raises(ConfigError, match="no camera mask"):
         strict.loss(strict(frames), frames)
 
@@ -142,7 +143,8 @@ def test_geometry_comes_from_the_cameras(batch):
 def test_the_camera_mask_decides_which_voxels_teach(masked, batch):
     config = small("nano")
     model = replace(
-        config, losses=replace(config.losses, mask_camera_in_training=masked, depth=0.0, image_classes=0.0)
+        config,
+        losses=lift.LiftLossConfig(voxels=VoxelLossConfig(mask_camera_in_training=masked), depth=0.0),
     ).build()
     frames = batch(0)
     prediction = model(frames)
@@ -181,7 +183,7 @@ def test_errors_name_what_is_missing(batch):
     [
         ({"taxonomy": "cats"}, "is none of"),
         ({"num_past": 1}, "go together"),
-        ({"losses": lift.LiftLossConfig(class_weights=(1.0, 2.0))}, "2 weights"),
+        ({"losses": lift.LiftLossConfig(voxels=VoxelLossConfig(class_weights=(1.0, 2.0)))}, "2 weights"),
         ({"losses": lift.LiftLossConfig(image_classes=1.0)}, "set image_classes to True"),
         ({"image_steps": 5, "losses": lift.LiftLossConfig(depth=0.0)}, "to learn from"),
         ({"image_classes": True, "depth": lift.DepthNetConfig(context_channels=4)}, "takes 18 of the context channels"),

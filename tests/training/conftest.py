@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occkit.data.files import write_bytes, write_image
 from occkit.data.semantickitti import write_label, write_packed
+from occkit.files import write_bytes, write_image
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from occkit.data.files import read_json, write_json
 from occkit.errors import ConfigError, DataError
+from occkit.files import read_json, write_json
 from occkit.training import build_system, load_recipe
 from occkit.training.checkpoint import (
     from_pretrained,

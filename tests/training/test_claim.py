@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from occkit.data.files import read_json
 from occkit.errors import ConfigError, OcckitError
+from occkit.files import read_json
 from occkit.training import claim_run
 from occkit.training.claim import AtLeast, Claim, Difference, Ratio, World, flatten, judge, mean_interval
 from occkit.training.claim_card import write_card

@@ -8,7 +8,7 @@ import pytest
 
 from occkit.cli import main
 from occkit.cli import reproduce as reproduce_command
-from occkit.data.files import read_json
+from occkit.files import read_json
 from occkit.training import claim_run
 from occkit.training.checkpoint import load_run
 from occkit.training.evaluate import write_predictions

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from occkit.data.datasets import open_dataset
-from occkit.data.files import write_json, write_npz
 from occkit.data.frames import DataConfig, FrameDataset
 from occkit.data.occ3d import write_labels
 from occkit.data.predictions import list_predictions, read_prediction, write_prediction
 from occkit.errors import DataError
+from occkit.files import write_json, write_npz
 from occkit.metrics import Evaluator
 from occkit.training import build_system, evaluate, load_recipe
 from occkit.training.evaluate import (

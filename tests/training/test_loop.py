@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from occkit.data.files import read_json, write_json
 from occkit.errors import ConfigError, DataError, OcckitError
+from occkit.files import read_json, write_json
 from occkit.training import loop
 from occkit.training.checkpoint import load_run, read_tensors
 from occkit.training.evaluate import evaluate_model

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from occkit.data.files import write_json
+from occkit.files import write_json
 from occkit.training.checkpoint import RECIPE_FILE, write_tensors
 from occkit.training.evaluate import evaluate_model
 from occkit.training.loop import _prepare_folder, _Trainer

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from occkit.cli import main
-from occkit.data.files import read_json
 from occkit.errors import DataError
+from occkit.files import read_json
 from occkit.world import PRESETS, generate
 from occkit.world.generate import one_thread_for_children, plan_scenes
 from occkit.world.recording import counts_in_view, keyframe_time, label, shoot

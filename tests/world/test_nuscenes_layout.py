@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from occkit.data.files import read_image, read_json
 from occkit.data.occ3d import read_labels
+from occkit.files import read_image, read_json
 from occkit.geometry import Cameras, compensate_motion, pose_from_quaternion, transform_points
 from occkit.taxonomy import OCC3D
 from occkit.world import WorldConfig

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occkit.data.files import read_image, read_json, read_raw
 from occkit.data.semantickitti import read_label, read_packed
+from occkit.files import read_image, read_json, read_raw
 from occkit.taxonomy import semantickitti_lookup
 from occkit.world import PRESETS, WorldConfig, generate
 from occkit.world.words import WORDS

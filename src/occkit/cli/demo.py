@@ -121,7 +121,7 @@ def _stage(what: str) -> Generator[None]:
 
 def _claim(args: Args) -> None:
     """Make the folder ours, or refuse one that is not."""
-    from occkit.data.files import read_json, write_json
+    from occkit.files import read_json, write_json
 
     settings = {"made_by": "occkit demo", "fast": args.fast, "seed": args.seed}
     marker = args.out / MARKER
@@ -211,7 +211,7 @@ def _train(plan: Plan, world: Path, run: Path) -> int | None:
 def _evaluate(plan: Plan, world: Path, run: Path, path: Path, *, again: bool) -> dict[str, Any]:
     """Score the trained network and the constant prior; return the evaluation JSON, one entry a protocol."""
     from occkit.data.datasets import open_dataset
-    from occkit.data.files import read_json, write_json
+    from occkit.files import read_json, write_json
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     from rich.progress import Progress
 
     from occkit.data.doctor import examine
-    from occkit.data.files import write_json
+    from occkit.files import write_json
 
     with Progress(transient=True) as bar:
         task = bar.add_task("looking", total=None)

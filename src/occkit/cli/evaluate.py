@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     if wrong:
         print(f"occkit evaluate: {wrong} (occkit evaluate --help)", file=sys.stderr)
         return 2
-    from occkit.data.files import write_json
+    from occkit.files import write_json
     from occkit.training.processes import process_state
 
     evaluator, prior = _evaluate(args)

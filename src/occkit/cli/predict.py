@@ -105,8 +105,8 @@ def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset") -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from occkit.data.files import write_json
     from occkit.data.predictions import prediction_path, read_prediction
+    from occkit.files import write_json
     from occkit.samples import Occupancy
     from occkit.viewer import save_picture
     from occkit.viewer.figures import KITTI_CAR, draw_frame, sheets

@@ -27,10 +27,10 @@ from occkit.data.convert_files import (
     target_path,
     write_label,
 )
-from occkit.data.files import read_json, write_json
 from occkit.data.frames import read_grid
 from occkit.data.resample import resample
 from occkit.errors import ConfigError, DataError
+from occkit.files import read_json, write_json
 from occkit.geometry import VoxelGrid
 from occkit.samples import Occupancy
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from occkit.data import kitti360, occ3d, openocc, openoccupancy, semantickitti, surroundocc
-from occkit.data.files import npz_keys
 from occkit.errors import DataError
+from occkit.files import npz_keys
 from occkit.geometry import KITTI_GRID, OCC3D_GRID, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import (

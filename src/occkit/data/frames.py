@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from occkit.data.cache import ByteCache
-from occkit.data.files import decode_image, image_size, read_json
 from occkit.data.records import Floats, grid_of
 from occkit.data.transforms import (
     AugmentConfig,
@@ -24,6 +23,7 @@ from occkit.data.transforms import (
     project_depth,
 )
 from occkit.errors import ConfigError, DataError
+from occkit.files import decode_image, image_size, read_json
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.samples import Occupancy, Sample
 from occkit.taxonomy import Taxonomy

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool
 
-from occkit.data.files import read_bytes, write_bytes
 from occkit.data.semantickitti import grid_of_size
 from occkit.errors import DataError
+from occkit.files import read_bytes, write_bytes
 from occkit.geometry import VoxelGrid
 
 KITTI360_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.files import read_raw
 from occkit.data.frames import (
     DataConfig,
     Frame,
@@ -26,6 +25,7 @@ from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, rea
 from occkit.data.occ3d import read_labels, read_splits
 from occkit.data.records import Floats
 from occkit.errors import DataError
+from occkit.files import read_raw
 from occkit.geometry import OCC3D_GRID, VoxelGrid, compensate_motion, invert_pose, transform_points
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D

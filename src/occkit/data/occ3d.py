@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Bool
 
-from occkit.data.files import npz_keys, read_json, read_npz_array, write_npz
 from occkit.errors import DataError
+from occkit.files import npz_keys, read_json, read_npz_array, write_npz
 from occkit.geometry import OCC3D_GRID, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D, Taxonomy

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float32
 
-from occkit.data.files import npz_keys, read_npz_array, write_npz
 from occkit.data.occ3d import read_labels as read_occ3d_labels
 from occkit.errors import DataError
+from occkit.files import npz_keys, read_npz_array, write_npz
 from occkit.geometry import VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import OPENOCC

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from occkit.data.files import read_npz_array, write_npz
 from occkit.errors import DataError
+from occkit.files import read_npz_array, write_npz
 
 KEYS = ("semantics", "pred", "arr_0")
 """Names under which the volume is looked for, in this order; the first is the one we write."""

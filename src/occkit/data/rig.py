@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.files import read_json, read_npy, read_raw
 from occkit.data.frames import DataConfig, Frame, FrameDataset, View, choose_cameras, history, read_grid
 from occkit.data.records import Floats, array_of, field, intrinsics_of, name_field, path_field, pose_of
 from occkit.errors import DataError
+from occkit.files import read_json, read_npy, read_raw
 from occkit.geometry import OCC3D_GRID, compensate_motion, transform_points
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D

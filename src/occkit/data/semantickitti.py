@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from occkit.data.files import read_bytes, read_raw, write_bytes
 from occkit.data.frames import (
     DataConfig,
     Frame,
@@ -28,6 +27,7 @@ from occkit.data.frames import (
 )
 from occkit.data.records import Floats, nearest_rotation
 from occkit.errors import DataError
+from occkit.files import read_bytes, read_raw, write_bytes
 from occkit.geometry import KITTI_GRID, VoxelGrid, invert_pose
 from occkit.samples import Occupancy
 from occkit.taxonomy import SEMANTICKITTI, semantickitti_lookup

@@ -19,10 +19,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from occkit.data.files import open_file
 from occkit.data.predictions import read_prediction
 from occkit.data.semantickitti import grid_of_size, read_label
 from occkit.errors import DataError
+from occkit.files import open_file
 from occkit.geometry import KITTI_GRID, VoxelGrid
 from occkit.taxonomy import SEMANTICKITTI, SEMANTICKITTI_INVERSE_MAP
 

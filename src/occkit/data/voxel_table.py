@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from occkit.data.files import read_npy, write_bytes
 from occkit.errors import DataError
+from occkit.files import read_npy, write_bytes
 from occkit.geometry import VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import SURROUNDOCC

@@ -4,11 +4,7 @@ One 16-bit greyscale PNG an image, `<folder>/<token>/<camera>.png`, its values t
 which says what made them.
 """
 
-import contextlib
-import io
 import json
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
 from occkit.errors import ConfigError, DataError
+from occkit.files import read_grey16, read_json, write_image, write_json
 from occkit.foundation.segmentation import Segmenter, check_request
 
 MAX_SEGMENTS = 2**16 - 1
 """Most segments an image can have in a file."""
 _DESCRIPTION = "segmenter.json"
-_MAX_FILE_BYTES = 256 * 2**20
 _MAX_DESCRIPTION_BYTES = 2**20
-_AGAIN = "delete it, so that it is made again"
+_NEW_FOLDER = "delete the folder: nobody knows what made its maps"
+_AGAIN = "delete it if it is there, and let a segmenter make it"
 
 
 def write_segments(path: Path, segments: Int64[Tensor, "h w"]) -> None:
@@ -42,9 +38,7 @@ def write_segments(path: Path, segments: Int64[Tensor, "h w"]) -> None:
     low, high = int(segments.min()), int(segments.max())
     if low < 0 or high > MAX_SEGMENTS:
         raise ValueError(f"segments: expected ids in 0..{MAX_SEGMENTS}, got {low}..{high}")
-    buffer = io.BytesIO()
-    Image.fromarray(segments.cpu().numpy().astype(np.uint16)).save(buffer, "PNG", compress_level=3)
-    _write(path, buffer.getvalue())
+    write_image(path, segments.cpu().numpy().astype(np.uint16))
 
 
 def read_segments(path: Path, *, size: tuple[int, int]) -> Int64[Tensor, "h w"]:
@@ -58,23 +52,13 @@ def read_segments(path: Path, *, size: tuple[int, int]) -> Int64[Tensor, "h w"]:
         DataError: if it is missing, damaged, of another size, or no 16-bit greyscale PNG.
     """
     try:
-        if Path(path).stat().st_size > _MAX_FILE_BYTES:
-            raise DataError(path, f"expected a PNG of at most {_MAX_FILE_BYTES:,} bytes", _AGAIN)
-        with Image.open(path, formats=("PNG",)) as image:
-            if (image.height, image.width) != size:
-                found = f"{image.height} x {image.width}"
-                raise DataError(path, f"expected segments of {size[0]} x {size[1]} pixels, got {found}", _AGAIN)
-            if not image.mode.startswith("I;16"):
-                raise DataError(path, f"expected a 16-bit greyscale PNG, got mode {image.mode}", _AGAIN)
-            ids = np.asarray(image).astype(np.int64)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(path, "no such segment map", "make the maps with a segmenter first") from error
-    except Exception as error:
-        # The decoder answers damage with whatever it stumbles over: OSError, SyntaxError, struct.error ...
-        raise DataError(path, f"is not a readable segment map ({error})"[:300], _AGAIN) from error
-    return torch.from_numpy(ids)
+        ids = read_grey16(path)
+    except DataError as error:
+        raise DataError(path, error.problem, _AGAIN) from error
+    if ids.shape != size:
+        found = f"{ids.shape[0]} x {ids.shape[1]}"
+        raise DataError(path, f"expected segments of {size[0]} x {size[1]} pixels, got {found}", _AGAIN)
+    return torch.from_numpy(ids.astype(np.int64))
 
 
 class CachedSegmenter:
@@ -97,7 +81,7 @@ class CachedSegmenter:
         self.folder = Path(folder)
         note = self.folder / _DESCRIPTION
         if segmenter is not None and not note.is_file():
-            _write(note, (json.dumps(segmenter.description, indent=1, sort_keys=True) + "\n").encode())
+            write_json(note, segmenter.description)
         self._description = _read_description(note)
         # By way of JSON, which knows no tuples.
         if segmenter is not None and self._description != json.loads(json.dumps(segmenter.description)):
@@ -135,27 +119,12 @@ class CachedSegmenter:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(path, "no such file", "make the maps with a segmenter first")
     try:
-        if path.stat().st_size > _MAX_DESCRIPTION_BYTES:
-            raise ValueError("too large")
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-    except FileNotFoundError as error:
-        raise DataError(path, "no such file", "make the maps with a segmenter first") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(path, f"does not say what made the maps ({error})"[:300], "delete the folder") from error
+        value = read_json(path, max_bytes=_MAX_DESCRIPTION_BYTES)
+    except DataError as error:
+        raise DataError(path, error.problem, _NEW_FOLDER) from error
+    if not isinstance(value, dict):
+        raise DataError(path, "does not say what made the maps", _NEW_FOLDER)
     return value
-
-
-def _write(path: Path, data: bytes) -> None:
-    # Two processes may make the same map: each has its own file beside, and the renames replace like by like.
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise DataError(path, f"cannot be written ({error.strerror})", "check the folder and the space left") from error

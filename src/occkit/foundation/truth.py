@@ -1,14 +1,14 @@
 """What a procedural world knows of its images. Only simulated guests may read it."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from occkit.errors import DataError
+from occkit.files import read_npz_array
 
 _REWRITE = "write the world again, with its truth layers"
 
@@ -27,7 +27,12 @@ class ImageTruth:
     """Ids of the world's own vocabulary; 0 for sky."""
 
 
-_TYPES = {"depth": np.float16, "semantics": np.uint8, "instances": np.uint16, "words": np.uint8}
+_TYPES = {
+    "depth": np.dtype(np.float16),
+    "semantics": np.dtype(np.uint8),
+    "instances": np.dtype(np.uint16),
+    "words": np.dtype(np.uint8),
+}
 
 
 def find_frame(root: Path, token: str) -> Path:
@@ -62,30 +67,18 @@ def read_truth(root: Path, token: str, camera: str, *, size: tuple[int, int]) ->
         DataError: if the file is missing, damaged or of another size.
     """
     path = find_frame(root, token) / f"{camera}.npz"
+    if not path.is_file():
+        raise DataError(path, "no such file", _REWRITE)
+    return ImageTruth(**{name: _read_layer(path, name, dtype, size) for name, dtype in _TYPES.items()})
+
+
+def _read_layer(path: Path, name: str, dtype: np.dtype[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            layers: dict[str, Any] = {}
-            for name, dtype in _TYPES.items():
-                with archive.open(f"{name}.npy") as stream:
-                    layers[name] = _read_layer(stream, path, name, np.dtype(dtype), size)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(path, "no such file", _REWRITE) from error
-    except Exception as error:
-        # zipfile, zlib and numpy answer damage with a dozen unrelated exceptions.
-        raise DataError(path, f"does not hold sound truth layers ({error})"[:300], _REWRITE) from error
-    return ImageTruth(**layers)
-
-
-def _read_layer(
-    stream: IO[bytes], path: Path, name: str, dtype: np.dtype[Any], size: tuple[int, int]
-) -> npt.NDArray[Any]:
-    np.lib.format.read_magic(stream)
-    shape, fortran, found = np.lib.format.read_array_header_1_0(stream)
-    if shape != size or found != dtype or fortran:
+        layer = read_npz_array(path, name)
+    except DataError as error:
+        raise DataError(path, error.problem, _REWRITE) from error
+    if layer.shape != size or layer.dtype != dtype:
         remedy = "give the images as they are stored, neither scaled nor cropped"
-        raise DataError(path, f"{name}: expected {dtype} {size} like the images, got {found} {shape}", remedy)
-    # Bounded by the images at hand, whatever the archive claims; frombuffer refuses fewer bytes.
-    count = size[0] * size[1]
-    return np.frombuffer(stream.read(count * dtype.itemsize), dtype=dtype, count=count).reshape(size)
+        found = f"{layer.dtype} {layer.shape}"
+        raise DataError(path, f"{name}: expected {dtype} {size} like the images, got {found}", remedy)
+    return layer

@@ -1,4 +1,4 @@
-"""Losses: plain functions from predictions and labels to a scalar. They know neither networks nor files."""
+"""Losses: plain functions from predictions and labels to scalars. They know neither networks nor files."""
 
 from occkit.losses.affinity import geometric_affinity, semantic_affinity
 from occkit.losses.classification import (
@@ -19,8 +19,10 @@ from occkit.losses.distillation import (
     ray_subset,
 )
 from occkit.losses.image_semantics import classes_of_cells
+from occkit.losses.voxels import VoxelLossConfig, training_mask, voxel_losses
 
 __all__ = [
+    "VoxelLossConfig",
     "classes_of_cells",
     "cross_entropy",
     "depth_binary_cross_entropy",
@@ -41,4 +43,6 @@ __all__ = [
     "ray_subset",
     "select_labelled",
     "semantic_affinity",
+    "training_mask",
+    "voxel_losses",
 ]

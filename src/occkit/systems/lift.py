@@ -11,22 +11,22 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.data import AugmentConfig, DataConfig
 from occkit.errors import ConfigError
 from occkit.geometry import KITTI_GRID, OCC3D_GRID, Cameras, VoxelGrid
 from occkit.losses import (
+    VoxelLossConfig,
     classes_of_cells,
     cross_entropy,
     depth_binary_cross_entropy,
     depth_cross_entropy,
-    geometric_affinity,
     inverse_power_weights,
-    lovasz_softmax,
     nearest_depth_per_cell,
-    semantic_affinity,
+    training_mask,
+    voxel_losses,
 )
 from occkit.nn.backbones import BackboneConfig, ResNetConfig, SmallConvNetConfig, normalise_images
 from occkit.nn.blocks import BatchNormConfig, GroupNormConfig
@@ -38,7 +38,7 @@ from occkit.nn.stereo import CostVolume, StereoConfig
 from occkit.nn.temporal import ConcatTemporalConfig
 from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig
 from occkit.samples import Batch, Occupancy, Prediction
-from occkit.taxonomy import TAXONOMIES, Taxonomy
+from occkit.taxonomy import OCC3D_VOXEL_COUNTS, TAXONOMIES, Taxonomy
 from occkit.training.claim import Claim, Difference, Ratio, World
 from occkit.training.optim import OptimConfig
 from occkit.training.recipe import Recipe
@@ -48,24 +48,14 @@ from occkit.training.recipe import Recipe
 class LiftLossConfig:
     """Weights of the losses; a loss of weight 0 is not computed."""
 
-    cross_entropy: float = 1.0
-    """Weighted cross-entropy over voxels."""
-    lovasz: float = 1.0
-    """Lovász-softmax over the classes present."""
-    semantic_affinity: float = 0.0
-    """Scene-class affinity of the classes."""
-    geometric_affinity: float = 0.0
-    """Scene-class affinity of occupied against free."""
+    voxels: VoxelLossConfig = field(default_factory=VoxelLossConfig)
+    """Losses of the class scores against the label."""
     depth: float = 0.05
     """Depth distribution against LiDAR depth."""
     depth_kind: Literal["binary", "categorical"] = "binary"
     """Binary cross-entropy of each bin (BEVDepth), or cross-entropy over the bins (ours)."""
     image_classes: float = 0.0
     """Cross-entropy of the class that an image cell shows: the label at its LiDAR point."""
-    class_weights: tuple[float, ...] | None = None
-    """Cross-entropy weight of each id; None weighs all voxels alike."""
-    mask_camera_in_training: bool = True
-    """Learn from voxels that a camera sees only. Unseen space is then never taught to be empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +110,11 @@ class LiftConfig:
                 f"LiftConfig: image_classes takes {TAXONOMIES[self.taxonomy].num_classes} of the context channels, "
                 f"there are {self.depth.context_channels}; raise depth.context_channels"
             )
-        weights = self.losses.class_weights
+        weights = self.losses.voxels.class_weights
         if weights is not None and len(weights) != TAXONOMIES[self.taxonomy].num_classes:
-            raise ConfigError(f"LiftConfig.losses.class_weights: {len(weights)} weights for taxonomy {self.taxonomy}")
+            raise ConfigError(
+                f"LiftConfig.losses.voxels.class_weights: {len(weights)} weights for taxonomy {self.taxonomy}"
+            )
 
     def build(self) -> "Lift":
         """Return the network, freshly initialised."""
@@ -165,9 +157,6 @@ class Lift(nn.Module):
         if isinstance(config.head, HeightInChannelsHeadConfig):
             channels *= config.grid.coarsen(config.lift_stride).shape[2]
         self.head = config.head.build(channels, self.taxonomy.num_classes)
-        weights = config.losses.class_weights
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", None if weights is None else torch.tensor(weights), persistent=False)
         self.trained_steps: Tensor
         self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
 
@@ -224,34 +213,19 @@ class Lift(nn.Module):
         Raises:
             ConfigError: if the batch lacks the labels, the camera mask or the LiDAR depth that the losses need.
         """
-        weights = self.config.losses
-        label, mask = self._supervision(batch)
-        losses = {} if self._images_only else self._voxel_losses(prediction.logits, label, mask)
+        weights, label = self.config.losses, batch.occupancy
+        if label is None:
+            raise ConfigError(f"Lift: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
+        training_mask(weights.voxels, label)  # complains at the first step, not after the `image_steps`
+        losses: dict[str, Tensor] = {}
+        if not self._images_only:
+            losses = voxel_losses(weights.voxels, prediction.logits, label, self.taxonomy)
         if weights.depth:
             losses["depth"] = weights.depth * self._depth_loss(prediction, batch)
         if weights.image_classes:
             losses["image_classes"] = weights.image_classes * self._image_loss(prediction, batch, label)
         if self.training:
             self.trained_steps += 1
-        return losses
-
-    def _voxel_losses(
-        self, logits: Tensor, label: Occupancy, mask: Bool[Tensor, "b x y z"] | None
-    ) -> dict[str, Tensor]:
-        weights, target = self.config.losses, label.semantics
-        free, ignore = self.taxonomy.free_id, self.taxonomy.ignore_id
-        losses: dict[str, Tensor] = {}
-        if weights.cross_entropy:
-            value = cross_entropy(logits, target, ignore_id=ignore, mask=mask, weights=self.class_weights)
-            losses["cross_entropy"] = weights.cross_entropy * value
-        if weights.lovasz:
-            losses["lovasz"] = weights.lovasz * lovasz_softmax(logits, target, ignore_id=ignore, mask=mask)
-        if weights.semantic_affinity:
-            value = semantic_affinity(logits, target, ignore_id=ignore, mask=mask)
-            losses["semantic_affinity"] = weights.semantic_affinity * value
-        if weights.geometric_affinity:
-            value = geometric_affinity(logits, target, free_id=free, ignore_id=ignore, mask=mask)
-            losses["geometric_affinity"] = weights.geometric_affinity * value
         return losses
 
     def _check(self, batch: Batch) -> None:
@@ -290,17 +264,6 @@ class Lift(nn.Module):
         class_logits, rest = context.tensor_split([self.taxonomy.num_classes], dim=2)
         return Views(torch.cat([class_logits.softmax(dim=2), rest], dim=2), depth_logits, class_logits)
 
-    def _supervision(self, batch: Batch) -> tuple[Occupancy, Bool[Tensor, "b x y z"] | None]:
-        if batch.occupancy is None:
-            raise ConfigError(f"Lift: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
-        if not self.config.losses.mask_camera_in_training:
-            return batch.occupancy, None
-        if batch.occupancy.mask_camera is None:
-            raise ConfigError(
-                "Lift: the labels have no camera mask; set losses.mask_camera_in_training to False for this data set"
-            )
-        return batch.occupancy, batch.occupancy.mask_camera
-
     def _depth_loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         if batch.depth is None or prediction.depth_logits is None:
             raise ConfigError("Lift: the depth loss needs LiDAR depth; set DataConfig.load_depth, or losses.depth to 0")
@@ -316,22 +279,15 @@ class Lift(nn.Module):
             )
         height, width = (int(s) for s in prediction.image_logits.shape[-2:])
         shown = classes_of_cells(batch.depth, batch.cameras[:, 0], label, (height, width))
-        scores = prediction.image_logits.transpose(1, 2)
-        return cross_entropy(scores, shown, ignore_id=self.taxonomy.ignore_id, weights=self.class_weights)
+        scores, weights = prediction.image_logits.transpose(1, 2), self.config.losses.voxels.class_weights
+        tensor = None if weights is None else scores.new_tensor(weights)
+        return cross_entropy(scores, shown, ignore_id=self.taxonomy.ignore_id, weights=tensor)
 
 
 NANO_GRID = VoxelGrid.from_range((-40, -40, -1), (40, 40, 5.4), 0.8)
 """Occ3D's box in 100 x 100 x 8 voxels of 0.8 m: the nano worlds."""
 NANO_KITTI_GRID = VoxelGrid.from_range((0, -25.6, -2), (51.2, 25.6, 4.4), 0.8)
 """SemanticKITTI's box in 64 x 64 x 8 voxels of 0.8 m."""
-OCC3D_COUNTS = (
-    1_163_161, 2_309_034, 188_743, 2_997_643, 20_317_180, 852_476, 243_808, 2_457_947, 497_017, 2_731_022,
-    7_224_789, 214_411_435, 5_565_043, 63_191_967, 76_098_082, 128_860_031, 141_625_221, 2_307_405_309,
-)  # fmt: skip
-"""Voxels of each id in Occ3D-nuScenes' training labels, from which the mild class weights of the recipes are made.
-
-Source: counts published with RenderOcc.
-"""
 _GROUPS = GroupNormConfig()
 _MIRROR = AugmentConfig(scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0, flip_y=0.5)
 """Left and right of the world swapped in half of the steps; forwards and backwards are not alike on a street."""
@@ -350,7 +306,7 @@ def debug() -> Recipe:
         head=VolumeHeadConfig(
             net=VolumeNetConfig(widths=(8, 16), blocks=(1, 1), strides=(1, 2), channels=8, norm=_GROUPS), hidden=16
         ),
-        losses=LiftLossConfig(semantic_affinity=0.1, geometric_affinity=0.1),
+        losses=LiftLossConfig(voxels=VoxelLossConfig(semantic_affinity=0.1, geometric_affinity=0.1)),
     )
     return Recipe(
         name="lift.debug",
@@ -386,10 +342,10 @@ def nano() -> Recipe:
             net=VolumeNetConfig(widths=(32, 64, 96), blocks=(1, 1, 1), strides=(1, 2, 2), channels=32)
         ),
         losses=LiftLossConfig(
+            voxels=VoxelLossConfig(class_weights=inverse_power_weights(OCC3D_VOXEL_COUNTS, power=0.1)),
             depth=0.5,
             depth_kind="categorical",
             image_classes=0.5,
-            class_weights=inverse_power_weights(OCC3D_COUNTS, power=0.1),
         ),
     )
     return Recipe(
@@ -419,7 +375,7 @@ def _nano_system() -> LiftConfig:
 def nano_no_mask() -> Recipe:
     """`nano`, learning from all voxels: unseen space is taught too."""
     system = _nano_system()
-    losses = replace(system.losses, mask_camera_in_training=False)
+    losses = replace(system.losses, voxels=replace(system.losses.voxels, mask_camera_in_training=False))
     return _change(nano(), "nano_no_mask", replace(system, losses=losses))
 
 
@@ -448,7 +404,7 @@ def nano_kitti() -> Recipe:
         taxonomy="semantickitti",
         grid=NANO_KITTI_GRID,
         depth=replace(system.depth, context_channels=30),
-        losses=replace(system.losses, class_weights=None, mask_camera_in_training=False),
+        losses=replace(system.losses, voxels=VoxelLossConfig(mask_camera_in_training=False)),
     )
     recipe = _change(nano(), "nano_kitti", system)
     return replace(recipe, data=replace(recipe.data, image_size=(64, 208)), protocols=("semantickitti",))
@@ -463,7 +419,7 @@ def r50_occ3d() -> Recipe:
         depth=DepthNetConfig(context_channels=64, hidden=256),
         lift=SplatLiftConfig(),
         head=HeightInChannelsHeadConfig(),
-        losses=LiftLossConfig(lovasz=0.0),
+        losses=LiftLossConfig(voxels=VoxelLossConfig(lovasz=0.0)),
     )
     return Recipe(
         name="lift.r50_occ3d",
@@ -492,7 +448,7 @@ def r50_occ3d_stereo() -> Recipe:
         temporal=ConcatTemporalConfig(),
         stereo=StereoConfig(stage=0),
         head=VolumeHeadConfig(),
-        losses=LiftLossConfig(lovasz=0.0),
+        losses=LiftLossConfig(voxels=VoxelLossConfig(lovasz=0.0)),
     )
     return _change(r50_occ3d(), "r50_occ3d_stereo", system, num_past=1)
 
@@ -508,7 +464,11 @@ def r50_kitti() -> Recipe:
         depth=DepthNetConfig(bins=DepthBins(start=2.0, stop=58.0, step=0.5), context_channels=64, hidden=256),
         lift=GatherLiftConfig(),
         head=VolumeHeadConfig(net=VolumeNetConfig(widths=(64, 128, 256), blocks=(2, 2, 2), channels=64)),
-        losses=LiftLossConfig(lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False),
+        losses=LiftLossConfig(
+            voxels=VoxelLossConfig(
+                lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False
+            )
+        ),
     )
     return Recipe(
         name="lift.r50_kitti",

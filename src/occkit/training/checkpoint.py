@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from occkit.data.files import read_json, write_bytes, write_json
 from occkit.errors import ConfigError, DataError
+from occkit.files import read_json, write_bytes, write_json
 from occkit.training.recipe import Recipe
 from occkit.training.recipe_json import recipe_from_json, recipe_to_json
 from occkit.training.system import build_system

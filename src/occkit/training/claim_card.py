@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from occkit.data.files import write_bytes, write_json
+from occkit.files import write_bytes, write_json
 from occkit.training.claim import Claim, PassLine, judge, mean_interval
 from occkit.training.claim_run import Outcome
 from occkit.training.environment import versions

@@ -20,9 +20,9 @@ import torch
 from accelerate.utils import gather_object
 
 from occkit.data.datasets import open_dataset
-from occkit.data.files import read_json, write_json
 from occkit.data.frames import DataConfig
 from occkit.errors import ConfigError, DataError, OcckitError
+from occkit.files import read_json, write_json
 from occkit.training import environment
 from occkit.training.checkpoint import load_run
 from occkit.training.claim import PRIOR, Claim, Scores, World, flatten

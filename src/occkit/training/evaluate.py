@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from occkit.data.files import read_json, write_json
 from occkit.data.frames import FrameDataset
 from occkit.data.loader import evaluation_indices, iterate_evaluation
 from occkit.data.predictions import list_predictions, prediction_path, read_prediction, write_prediction
 from occkit.errors import DataError
+from occkit.files import read_json, write_json
 from occkit.metrics import PROTOCOLS, ConstantPrior, Evaluator, RayProtocol
 from occkit.samples import Occupancy
 from occkit.training.label_sources import LabelSource

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 
 from occkit.data import occ3d, semantickitti
-from occkit.data.files import read_json
 from occkit.errors import DataError
+from occkit.files import read_json
 from occkit.samples import Occupancy
 from occkit.taxonomy import SEMANTICKITTI, semantickitti_lookup
 

@@ -26,10 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from occkit.data.datasets import open_dataset
-from occkit.data.files import read_json, write_json
 from occkit.data.frames import FrameDataset
 from occkit.data.loader import iterate_batches
 from occkit.errors import ConfigError, DataError, OcckitError
+from occkit.files import read_json, write_json
 from occkit.samples import Batch
 from occkit.training import checkpoint
 from occkit.training.ema import Ema

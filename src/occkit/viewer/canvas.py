@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from occkit.data.files import write_bytes
+from occkit.files import write_bytes
 from occkit.samples import Occupancy
 
 Picture = UInt8[np.ndarray, "h w 3"]

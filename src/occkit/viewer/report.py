@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from occkit.data.files import write_bytes
+from occkit.files import write_bytes
 from occkit.viewer.canvas import Picture, encode
 from occkit.viewer.chart import Series, line_chart
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from occkit.data.files import read_json, write_json
 from occkit.errors import DataError
+from occkit.files import read_json, write_json
 from occkit.world import nuscenes, semantickitti
 from occkit.world.presets import WorldConfig
 from occkit.world.streets import make_scene

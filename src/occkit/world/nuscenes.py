@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from occkit.data.files import write_bytes, write_image, write_json, write_npz
 from occkit.data.occ3d import write_labels
+from occkit.files import write_bytes, write_image, write_json, write_npz
 from occkit.geometry import quaternion_from_rotation
 from occkit.world.presets import WorldConfig
 from occkit.world.primitives import Floats

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occkit.data.files import write_bytes, write_image, write_json, write_npz
 from occkit.data.semantickitti import write_label, write_packed
 from occkit.errors import ConfigError
+from occkit.files import write_bytes, write_image, write_json, write_npz
 from occkit.taxonomy import semantickitti_lookup
 from occkit.world.labels import Volume, VoxelWords, seen_by_scanner, voxelise
 from occkit.world.presets import WorldConfig

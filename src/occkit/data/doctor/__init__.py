@@ -16,10 +16,10 @@ from occkit.data.doctor.small import (
     examine_run,
     note_pickles,
 )
-from occkit.data.files import npz_keys
 from occkit.data.frames import read_grid
 from occkit.data.rig import find_rigs
 from occkit.errors import DataError, OcckitError
+from occkit.files import npz_keys
 
 __all__ = ["Finding", "Report", "examine"]
 

@@ -11,10 +11,10 @@ import torch
 from occkit.data.doctor.alignment import MAX_FRAMES, Evidence, judge
 from occkit.data.doctor.nuscenes import report_verdict
 from occkit.data.doctor.report import Progress, Report, choose, relative
-from occkit.data.files import read_bytes, read_image, read_raw
 from occkit.data.frames import read_grid
 from occkit.data.semantickitti import grid_of_size, read_label, read_packed
 from occkit.errors import DataError
+from occkit.files import read_bytes, read_image, read_raw
 from occkit.geometry import VoxelGrid
 from occkit.taxonomy import SEMANTICKITTI_LEARNING_MAP
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occkit.data.doctor.report import Report
-from occkit.data.files import npz_keys, read_npz_array
+from occkit.files import npz_keys, read_npz_array
 from occkit.taxonomy import OCC3D, OPENOCC, Taxonomy
 
 _FLAT = ("driveable_surface", "other_flat", "sidewalk", "terrain")

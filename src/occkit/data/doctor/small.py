@@ -11,12 +11,12 @@ import numpy as np
 from occkit.data.doctor.labels import check_npz_label
 from occkit.data.doctor.nuscenes_tables import is_intrinsics, is_numbers
 from occkit.data.doctor.report import Progress, Report, choose, relative
-from occkit.data.files import IMAGE_FORMATS, open_file, read_bytes, read_image, read_json, read_npy
 from occkit.data.occ3d import read_splits
 from occkit.data.predictions import read_prediction
 from occkit.data.semantickitti import grid_of_size
 from occkit.data.submission import validate_submission
 from occkit.errors import DataError
+from occkit.files import IMAGE_FORMATS, open_file, read_bytes, read_image, read_json, read_npy
 from occkit.taxonomy import SEMANTICKITTI, SEMANTICKITTI_LEARNING_MAP
 
 _PICKLE = "a pickle: opening it runs whatever code its maker put in, so occkit never does"

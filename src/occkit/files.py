@@ -91,8 +91,8 @@ def write_npz(path: Path, **arrays: npt.NDArray[Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def write_image(path: Path, image: npt.NDArray[np.uint8], *, quality: int = 92) -> None:
-    """Write an image `[3, h, w]` or `[h, w]` (uint8) as PNG or JPEG, by the suffix of the path.
+def write_image(path: Path, image: npt.NDArray[np.uint8 | np.uint16], *, quality: int = 92) -> None:
+    """Write an image `[3, h, w]` or `[h, w]` (uint8) as PNG or JPEG, or `[h, w]` (uint16) as PNG, by the path's suffix.
 
     Raises:
         ValueError: if the array is no image or the suffix is neither `.png`, `.jpg` nor `.jpeg`.
@@ -100,8 +100,12 @@ def write_image(path: Path, image: npt.NDArray[np.uint8], *, quality: int = 92) 
     suffix = Path(path).suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{path}: expected a name that ends in .png, .jpg or .jpeg")
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[0] == 3)):
-        raise ValueError(f"image: expected uint8 [3, h, w] or [h, w], got {image.dtype} {image.shape}")
+    colour = image.ndim == 3 and image.shape[0] == 3 and image.dtype == np.uint8
+    grey = image.ndim == 2 and (image.dtype == np.uint8 or (image.dtype == np.uint16 and suffix == ".png"))
+    if not (colour or grey):
+        raise ValueError(
+            f"image: expected uint8 [3, h, w] or [h, w], or uint16 [h, w] for a PNG, got {image.dtype} {image.shape}"
+        )
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0) if image.ndim == 3 else image))
     buffer = io.BytesIO()
     if suffix == ".png":
@@ -406,6 +410,21 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """
     image, _ = decode_image(path)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def read_grey16(path: Path) -> npt.NDArray[np.uint16]:
+    """Read a 16-bit greyscale PNG, uint16 `[h, w]`: a map of ids or of depth.
+
+    Raises:
+        DataError: as `read_image`, and if it is an image of another kind.
+    """
+
+    def read(image: Image.Image) -> npt.NDArray[np.uint16]:
+        if not image.mode.startswith("I;16"):
+            raise DataError(path, f"expected a 16-bit greyscale PNG, got mode {image.mode}", "check what wrote it")
+        return np.asarray(image).astype(np.uint16)
+
+    return _with_image(path, read)
 
 
 def decode_image(path: Path, *, at_least: tuple[int, int] | None = None) -> tuple[Image.Image, tuple[int, int]]:

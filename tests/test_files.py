@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from occkit.data import files
+from occkit import files
 from occkit.errors import DataError
 
 quick = settings(max_examples=20, deadline=None, database=None)
