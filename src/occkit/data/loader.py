@@ -1,5 +1,6 @@
 """Batches in a fixed order: the frames of a step follow from (seed, step) alone, so resuming is asking for step s."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from occkit.data.frames import FrameDataset
 from occkit.samples import Batch, Sample, collate
@@ -132,7 +134,7 @@ def _run(dataset: FrameDataset, jobs: Iterator[Sequence[tuple[int, int | None]]]
             yield collate([dataset.sample(index, seed=seed) for index, seed in job])
         return
     # Threads, not processes: decoding and unpacking release the interpreter lock, and nothing has to be copied.
-    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="occkit-loader")
+    pool = _pool(num_workers)
     waiting: deque[list[Future[Sample]]] = deque()
     try:
         for job in jobs:
@@ -143,3 +145,26 @@ def _run(dataset: FrameDataset, jobs: Iterator[Sequence[tuple[int, int | None]]]
             yield collate([future.result() for future in waiting.popleft()])
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(num_workers: int) -> ThreadPoolExecutor:
+    """Return a pool whose threads compute on one core each.
+
+    Otherwise every one of them brings a team as large as the machine: more threads than cores, which then sleep and
+    wake at each small operation of the training, whose steps took half as long again.
+    """
+    started = threading.Barrier(num_workers + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # makes torch take note of this thread, which would undo the next line later
+        torch.set_num_threads(1)
+        started.wait()
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="occkit-loader", initializer=start)
+    for _ in range(num_workers):
+        pool.submit(int)
+    started.wait()
+    # The number is each thread's own, but a thread that starts later takes the one set last.
+    torch.set_num_threads(threads)
+    return pool

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -109,16 +110,29 @@ def lovasz_softmax(
     truth = ids[None] == torch.tensor(present, device=ids.device)[:, None]
     # The steps of the Jaccard index are about one over the number of voxels: too fine for half precision.
     probability = rows.to(torch.promote_types(rows.dtype, torch.float32)).softmax(dim=1)[:, present].T
-    ordered, order = (truth.to(probability.dtype) - probability).abs().sort(dim=1, descending=True)
-    return (ordered * _jaccard_steps(truth.gather(1, order), dtype=probability.dtype)).sum(dim=1).mean()
+    errors = (truth.to(probability.dtype) - probability).abs()
+    order = _falling_order(errors.detach())
+    steps = _jaccard_steps(truth.gather(1, order), dtype=probability.dtype)
+    return (errors.gather(1, order) * steps).sum(dim=1).mean()
+
+
+def _falling_order(values: Float[Tensor, "k v"]) -> Int64[Tensor, "k v"]:
+    """Indices that put each row of non-negative values into falling order; of equal values the later comes first."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.argsort(dim=1, descending=True)
+    # The bits of non-negative floats are ordered like the floats. With the index below them they are plain integers,
+    # which numpy sorts by vector instructions: several times faster than an argsort.
+    keys = (values.contiguous().view(torch.int32).long() << 32) | torch.arange(values.shape[1])
+    return torch.from_numpy(np.sort(keys.numpy(), axis=1)).flip(1) & 0xFFFFFFFF
 
 
 def _jaccard_steps(truth: Bool[Tensor, "k v"], *, dtype: torch.dtype) -> Float[Tensor, "k v"]:
     """`J_k - J_(k-1)` for voxels in the order given: the gradient of the Lovász extension."""
     # Integers below 2^24 are exact in float32; larger counts lose less than the loss itself.
-    positives = truth.sum(dim=1, keepdim=True)
-    intersection = positives - truth.cumsum(dim=1)
-    union = positives + (~truth).cumsum(dim=1)
+    found = truth.cumsum(dim=1)
+    positives = found[:, -1:]
+    intersection = positives - found
+    union = positives + torch.arange(1, truth.shape[1] + 1, device=truth.device) - found
     jaccard = 1.0 - intersection.to(dtype) / union.to(dtype)
     return torch.diff(jaccard, dim=1, prepend=torch.zeros_like(jaccard[:, :1]))
 

@@ -1,6 +1,6 @@
 """The smallest bricks: convolution, normalisation and residual blocks in two and three dimensions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,6 +107,34 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b d *r"]:
         """Return the block's output; each side is divided by the stride, rounded up."""
         return F.relu(self.main(x) + self.shortcut(x))
+
+
+def residual_stages(
+    in_channels: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    strides: Sequence[int | tuple[int, ...]],
+    *,
+    norm: NormConfig,
+    dims: Dimensions,
+) -> nn.ModuleList:
+    """Return the stages of a residual encoder, one after the other; a stage's first block has its stride."""
+    stages = nn.ModuleList()
+    for width, count, stride in zip(widths, blocks, strides, strict=True):
+        first = ResidualBlock(in_channels, width, norm=norm, dims=dims, stride=stride, project=True)
+        rest = [ResidualBlock(width, width, norm=norm, dims=dims) for _ in range(count - 1)]
+        stages.append(nn.Sequential(first, *rest))
+        in_channels = width
+    return stages
+
+
+def run_stages(stages: nn.ModuleList, x: Float[Tensor, "b c *s"]) -> list[Tensor]:
+    """Return what each stage makes of the one before it, finest first."""
+    scales = []
+    for stage in stages:
+        x = stage(x)
+        scales.append(x)
+    return scales
 
 
 def resize_to(x: Float[Tensor, "b c *s"], size: tuple[int, ...]) -> Float[Tensor, "b c *r"]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
-from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, ResidualBlock, build_norm
+from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, ResidualBlock, build_norm, run_stages
 from occkit.nn.volumes import fold_height, unfold_height
 
 POINT_FEATURES = 4 + 3 + 3
@@ -161,11 +161,7 @@ class GroundStages(nn.Module):
 
     def forward(self, plane: Float[Tensor, "b c _ _"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the scales, finest first; each side is divided by the strides so far, rounded up."""
-        scales = []
-        for stage in self.stages:
-            plane = stage(plane)
-            scales.append(plane)
-        return scales
+        return run_stages(self.stages, plane)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
-from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, ResidualBlock, resize_to
+from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, residual_stages, resize_to, run_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +41,24 @@ class VolumeNet(nn.Module):
     def __init__(self, config: VolumeNetConfig, in_channels: int) -> None:
         super().__init__()
         self.channels = config.channels
-        stages = []
-        previous = in_channels
-        for width, blocks, stride in zip(config.widths, config.blocks, config.strides, strict=True):
-            first = ResidualBlock(previous, width, norm=config.norm, dims=3, stride=stride, project=True)
-            rest = [ResidualBlock(width, width, norm=config.norm, dims=3) for _ in range(blocks - 1)]
-            stages.append(nn.Sequential(first, *rest))
-            previous = width
-        self.stages = nn.ModuleList(stages)
+        self.stages = residual_stages(
+            in_channels, config.widths, config.blocks, config.strides, norm=config.norm, dims=3
+        )
         self.mix = ConvBlock(sum(config.widths), config.channels, norm=config.norm, dims=3, kernel=1)
 
     def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d _ _ _"]:
         """Return features at the resolution of the first stage."""
-        scales = []
-        for stage in self.stages:
-            volume = stage(volume)
-            scales.append(volume)
+        scales = run_stages(self.stages, volume)
         size = tuple(scales[0].shape[2:])
-        return self.mix(torch.cat([resize_to(s, size) for s in scales], dim=1))
+        # Concatenating first and mixing then is the same, but enlarges many more channels.
+        convolution, *rest = self.mix
+        kernels = convolution.weight.split([scale.shape[1] for scale in scales], dim=1)
+        mixed = F.conv3d(scales[0], kernels[0])
+        for scale, kernel in zip(scales[1:], kernels[1:], strict=True):
+            mixed = mixed + resize_to(F.conv3d(scale, kernel), size)
+        for layer in rest:
+            mixed = layer(mixed)
+        return mixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +91,9 @@ class GroundNet(nn.Module):
     def __init__(self, config: GroundNetConfig, in_channels: int) -> None:
         super().__init__()
         self.channels = config.channels
-        stages = []
-        previous = in_channels
-        for width, blocks, stride in zip(config.widths, config.blocks, config.strides, strict=True):
-            first = ResidualBlock(previous, width, norm=config.norm, dims=2, stride=stride, project=True)
-            rest = [ResidualBlock(width, width, norm=config.norm, dims=2) for _ in range(blocks - 1)]
-            stages.append(nn.Sequential(first, *rest))
-            previous = width
-        self.stages = nn.ModuleList(stages)
+        self.stages = residual_stages(
+            in_channels, config.widths, config.blocks, config.strides, norm=config.norm, dims=2
+        )
         wide = 2 * config.channels
         self.join = nn.Sequential(
             ConvBlock(config.widths[0] + config.widths[-1], wide, norm=config.norm, dims=2),
@@ -110,10 +106,7 @@ class GroundNet(nn.Module):
 
     def forward(self, plane: Float[Tensor, "b c x y"]) -> Float[Tensor, "b d x y"]:
         """Return features at the resolution of the input."""
-        x, scales = plane, []
-        for stage in self.stages:
-            x = stage(x)
-            scales.append(x)
+        scales = run_stages(self.stages, plane)
         fine = scales[0]
         joined = self.join(torch.cat([fine, resize_to(scales[-1], tuple(fine.shape[2:]))], dim=1))
         return self.finish(resize_to(joined, tuple(plane.shape[2:])))

@@ -336,7 +336,7 @@ def nano() -> Recipe:
             bins=DepthBins(start=1.0, stop=57.0, step=1.0), context_channels=28, hidden=48, depth_blocks=1
         ),
         image_classes=True,
-        image_steps=500,
+        image_steps=450,
         lift=GatherLiftConfig(interpolation="nearest"),
         head=SkipVolumeHeadConfig(
             net=VolumeNetConfig(widths=(32, 64, 96), blocks=(1, 1, 1), strides=(1, 2, 2), channels=32)
@@ -354,9 +354,9 @@ def nano() -> Recipe:
         data=DataConfig(image_size=(64, 176), augment=_MIRROR),
         # Betas: a short memory, as the head's first gradients come after many steps without one.
         optim=OptimConfig(lr=4e-3, betas=(0.9, 0.99), muon_lr=0.02, warmup_steps=50, clip_norm=10.0),
-        steps=1500,
+        steps=1200,
         batch_size=2,
-        evaluate_every=1500,
+        evaluate_every=1200,
         protocols=("occ3d", "rayiou"),
         max_train_frames=200,
     )

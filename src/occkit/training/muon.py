@@ -23,21 +23,28 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalise(matrix: Float[Tensor, "n m"], *, steps: int = 5) -> Float[Tensor, "n m"]:
     """Return a matrix of the same singular vectors whose singular values lie near 1 (0.7 to 1.2); zero stays zero.
 
-    `X <- a X + (b A + c A A) X` with `A = X X^T`, from `X = matrix / |matrix|`.
+    `X <- (a I + b A + c A A) X` with `A = X X^T`, from `X = matrix / |matrix|`. The factors of `X` commute, so they are
+    multiplied up on the small side and meet the matrix once: a fifth of the work for a kernel's wide matrix.
 
     Args:
         matrix: any; taller ones are worked on transposed.
         steps: iterations.
 
-    Source: Jordan et al. 2024 (coefficients and number of steps).
+    Source: Jordan et al. 2024 (coefficients and number of steps); the order of the products is ours.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    gram = x @ x.T
+    product = None
+    for step in range(steps):
+        factor = b * gram + c * gram @ gram
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        if step < steps - 1:
+            gram = factor @ gram @ factor
+    x = x if product is None else product @ x
     return x.T if tall else x
 
 
