@@ -1,5 +1,7 @@
 """Which frames a step sees, whoever asks and however many workers read."""
 
+import threading
+
 import layouts
 import numpy as np
 import pytest
@@ -151,6 +153,31 @@ def test_an_abandoned_loader_stops_its_workers(root):
     assert any(t.name.startswith("occkit-loader") for t in threading.enumerate())
     batches.close()
     assert not any(t.name.startswith("occkit-loader") for t in threading.enumerate())
+
+
+def test_workers_compute_on_one_core_each_and_the_caller_keeps_its_own(root):
+    """A worker's team of threads would leave the training's waiting at every small operation."""
+    dataset, seen, before = opened(root), [], torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    class Watched(type(dataset)):
+        def sample(self, index, *, seed=None):
+            torch.ones(200_000).add(1).sum()  # large enough to be spread over threads
+            seen.append(torch.get_num_threads())
+            return super().sample(index, seed=seed)
+
+    dataset.__class__ = Watched
+    try:
+        assert len(list(iterate_batches(dataset, batch_size=2, start_step=0, steps=4, seed=0, num_workers=2))) == 4
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        later = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert later == [2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_cache_keeps_what_came_first_within_its_limit():

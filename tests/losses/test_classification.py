@@ -12,6 +12,7 @@ from occkit.losses import (
     lovasz_softmax,
     select_labelled,
 )
+from occkit.losses.classification import _falling_order
 
 # Two voxels: the first is of class 1 with p(1) = 0.6, the second of class 0 with p(1) = 0.3.
 LOGITS = torch.tensor([[[0.4, 0.7], [0.6, 0.3]]], dtype=torch.float64).log()
@@ -82,6 +83,19 @@ def test_gradients(loss):
     logits = torch.randn(2, 3, 2, 2, 1, dtype=torch.float64, requires_grad=True)
     target = torch.tensor([0, 1, 2, 0, 1, 255, 2, 1], dtype=torch.uint8).reshape(2, 2, 2, 1)
     assert torch.autograd.gradcheck(lambda x: loss(x, target), (logits,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_errors_are_put_into_falling_order(dtype):
+    """Zeros, subnormal numbers and ties among them."""
+    draw = torch.Generator().manual_seed(0)
+    values = torch.rand(3, 500, generator=draw, dtype=dtype).pow(20)
+    values[:, ::7] = 0.25
+    values[:, ::11] = 0.0
+    values[1] *= 1e-40
+    order = _falling_order(values)
+    assert torch.equal(values.gather(1, order), values.sort(dim=1, descending=True).values)
+    assert torch.equal(order.sort(dim=1).values, torch.arange(500).expand(3, -1))
 
 
 def test_volume_axes_are_kept_apart():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.nn.blocks import GroupNormConfig
+from occkit.nn.blocks import GroupNormConfig, resize_to, run_stages
 from occkit.nn.heads import HeightInChannelsHeadConfig, VolumeHeadConfig
 from occkit.nn.temporal import ConcatTemporalConfig
 from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig, fold_height, unfold_height
@@ -22,6 +22,15 @@ def test_fold_and_unfold_are_inverse_and_keep_heights_apart():
 def test_networks_keep_the_size_of_their_first_stage():
     assert SMALL_VOLUME.build(3)(torch.randn(1, 3, 10, 6, 4)).shape == (1, 6, 10, 6, 4)
     assert SMALL_GROUND.build(3)(torch.randn(1, 3, 10, 7)).shape == (1, 8, 10, 7)
+
+
+def test_mixing_before_enlarging_is_mixing_after():
+    torch.manual_seed(0)
+    net = VolumeNetConfig(widths=(4, 6, 8), blocks=(1, 1, 1), channels=5).build(3).eval()
+    volume = torch.randn(2, 3, 8, 6, 4)
+    scales = run_stages(net.stages, volume)
+    side_by_side = torch.cat([resize_to(scale, (8, 6, 4)) for scale in scales], dim=1)
+    assert torch.allclose(net(volume), net.mix(side_by_side), atol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [0, 5])

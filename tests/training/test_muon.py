@@ -4,7 +4,7 @@ from torch import nn
 
 from occkit.errors import ConfigError
 from occkit.training.checkpoint import pack_optimizer, unpack_optimizer
-from occkit.training.muon import MuonAdamW, orthogonalise
+from occkit.training.muon import NEWTON_SCHULZ, MuonAdamW, orthogonalise
 from occkit.training.optim import OptimConfig, set_learning_rate
 
 CONFIG = OptimConfig(lr=1e-2, muon_lr=0.05, weight_decay=0.1)
@@ -36,6 +36,25 @@ def test_orthogonalised_matrices_keep_their_singular_vectors(shape: tuple[int, i
     assert torch.allclose(inside, torch.diag(torch.diag(inside)), atol=1e-6)
     assert torch.diag(inside).min() > 0.3
     assert torch.diag(inside).max() < 1.3
+
+
+def naive(matrix: torch.Tensor) -> torch.Tensor:
+    """The published iteration, product by product."""
+    x = matrix / (matrix.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = NEWTON_SCHULZ[0] * x + (NEWTON_SCHULZ[1] * gram + NEWTON_SCHULZ[2] * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_the_order_of_the_products_changes_nothing(dtype: torch.dtype, bound: float) -> None:
+    """Also for a matrix whose singular values span four decades."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(16, 100, generator=generator, dtype=torch.float64)
+    matrix = torch.logspace(0, -4, 16, dtype=torch.float64)[:, None] * torch.linalg.qr(matrix.T).Q.T
+    assert torch.allclose(orthogonalise(matrix.to(dtype)).double(), naive(matrix), atol=bound, rtol=0)
+    assert torch.equal(orthogonalise(matrix), orthogonalise(matrix.T).T)
 
 
 def test_no_gradient_moves_nothing() -> None:
