@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.taxonomy import Taxonomy
 
-T = TypeVar("T", "Occupancy", "Batch", "Prediction")
+T = TypeVar("T", "Occupancy", "Teaching", "Batch", "Prediction")
 
 
 def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
@@ -23,7 +23,7 @@ def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
         value = getattr(item, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = function(value)
-        elif isinstance(value, (Cameras, Occupancy)):
+        elif isinstance(value, (Cameras, Occupancy, Teaching)):
             changed[field.name] = value.map(function)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changed[field.name] = tuple(function(v) for v in value)
@@ -68,6 +68,22 @@ class Occupancy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """What a teacher says about a frame, for a student to learn from."""
+
+    logits: Float[Tensor, "*b k x y z"]
+    """Class scores before softmax; channel = id of the taxonomy, free included."""
+    visible: Bool[Tensor, "*b x y z"]
+    """Passed or hit by a pixel's ray in what the teacher takes for the scene."""
+    features: Float[Tensor, "*b f _ _ _"] | None = None
+    """Voxel features, on the teacher's own grid; None if it keeps them to itself."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Teaching":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One keyframe: what the sensors saw, where they were, and the label if there is one.
 
@@ -101,6 +117,10 @@ class Sample:
     """Pose of the reference frame in the world, float64."""
     caption: str | None = None
     """One line of text about the frame."""
+    teaching: Teaching | None = None
+    """What a teacher says about the frame."""
+    segments: Int64[Tensor, "n h w"] | None = None
+    """Segment of each pixel of the current images, ids of one image; -1 for none."""
 
     def __post_init__(self) -> None:
         expected = (self.images.shape[0], self.images.shape[1])
@@ -137,6 +157,10 @@ class Batch:
     """Sparse z-depth of the current images, metres; 0 where unknown."""
     captions: tuple[str, ...] | None = None
     """One line of text a sample."""
+    teaching: Teaching | None = None
+    """What a teacher says; None if any sample lacks it."""
+    segments: Int64[Tensor, "b n h w"] | None = None
+    """Segments of the current images, -1 for none; None if any sample lacks them."""
 
     @property
     def size(self) -> int:
@@ -180,8 +204,8 @@ class Prediction:
     """Depth-bin scores of the current images at feature resolution."""
     image_logits: Float[Tensor, "b n s h w"] | None = None
     """Class scores of the current images at feature resolution; channel = id of `taxonomy`."""
-    features: Float[Tensor, "b f x y z"] | None = None
-    """Voxel features, for systems whose losses need them."""
+    features: Float[Tensor, "b f _ _ _"] | None = None
+    """Voxel features over the same box, maybe in larger voxels, for losses that need them."""
     rendering: Rendering | None = None
     """What the losses of a rendering system rendered."""
 
@@ -222,10 +246,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         taxonomy=first.taxonomy,
         occupancy=_stack_occupancy([s.occupancy for s in samples]),
         points=_all_or_none([s.points for s in samples]),
-        depth=None
-        if any(s.depth is None for s in samples)
-        else torch.stack([s.depth for s in samples if s.depth is not None]),
+        depth=_stack([s.depth for s in samples]),
         captions=_all_or_none([s.caption for s in samples]),
+        teaching=_stack_teaching([s.teaching for s in samples]),
+        segments=_stack([s.segments for s in samples]),
     )
 
 
@@ -235,6 +259,22 @@ V = TypeVar("V")
 def _all_or_none(values: Sequence[V | None]) -> tuple[V, ...] | None:
     present = tuple(v for v in values if v is not None)
     return present if len(present) == len(values) else None
+
+
+def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    present = _all_or_none(values)
+    return None if present is None else torch.stack(present)
+
+
+def _stack_teaching(values: Sequence[Teaching | None]) -> Teaching | None:
+    present = _all_or_none(values)
+    if present is None:
+        return None
+    return Teaching(
+        logits=torch.stack([t.logits for t in present]),
+        visible=torch.stack([t.visible for t in present]),
+        features=_stack([t.features for t in present]),
+    )
 
 
 def _stack_cameras(cameras: Sequence[Cameras]) -> Cameras:

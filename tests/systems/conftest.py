@@ -12,7 +12,7 @@ from occkit.geometry import (
     pose_from_rotation_translation,
     rotation_from_yaw,
 )
-from occkit.samples import Occupancy, Sample
+from occkit.samples import Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 EGO_FROM_OPTICAL = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -51,7 +51,7 @@ def boxes(grid: VoxelGrid, taxonomy: Taxonomy, generator: torch.Generator) -> to
 
 @pytest.fixture(scope="session")
 def make_sample() -> MakeSample:
-    """Return a function that makes the sample of a seed: labels, masks, points and depth included."""
+    """Return a function that makes the sample of a seed: labels, masks, points, depth and a teacher included."""
 
     def make(
         *,
@@ -99,6 +99,11 @@ def make_sample() -> MakeSample:
             depth=depth,
             global_from_ego=torch.eye(4, dtype=torch.float64),
             caption="boxes on a street",
+            teaching=Teaching(
+                logits=torch.randn(taxonomy.num_classes, *grid.shape, generator=generator),
+                visible=torch.rand(grid.shape, generator=generator) < 0.6,
+            ),
+            segments=torch.randint(-1, 5, (num_cameras, *size), generator=generator),
         )
 
     return make

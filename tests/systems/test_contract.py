@@ -94,7 +94,9 @@ def test_prediction_has_a_score_for_every_voxel_and_class(recipe, module, batche
 def test_inference_needs_no_labels(recipe, module, batches):
     module.eval()
     batch = batches(0)
-    bare = dataclasses.replace(batch, occupancy=None, depth=None, points=None, captions=None)
+    bare = dataclasses.replace(
+        batch, occupancy=None, depth=None, points=None, captions=None, teaching=None, segments=None
+    )
     with torch.no_grad():
         assert torch.equal(predict(module, bare).logits, predict(module, batch).logits)
 

@@ -135,7 +135,7 @@ def test_shares_with_padding_merge_to_the_whole(
     monkeypatch.setattr(evaluate, "gather_object", lambda mine: states + mine)
     for rank in range(3):
         monkeypatch.setattr(evaluate, "process_state", lambda rank=rank: Share(rank))
-        mine = evaluate._share(frames.tokens)
+        mine = evaluate.share(frames.tokens)
         assert len(mine) == 2
         together = evaluate_model(model, frames, PROTOCOLS)
         states.append(together.state())

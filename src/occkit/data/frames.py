@@ -8,14 +8,16 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 
 from occkit.data.cache import ByteCache
 from occkit.data.records import Floats, grid_of
+from occkit.data.teaching import read_segment_map, read_teaching
 from occkit.data.transforms import (
     AugmentConfig,
+    ImagePlan,
     apply_to_cameras,
     apply_to_image,
     flip_volume,
@@ -25,7 +27,7 @@ from occkit.data.transforms import (
 from occkit.errors import ConfigError, DataError
 from occkit.files import decode_image, image_size, read_json
 from occkit.geometry import Cameras, VoxelGrid
-from occkit.samples import Occupancy, Sample
+from occkit.samples import Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 Split = Literal["train", "val", "test", "all"]
@@ -50,6 +52,12 @@ class DataConfig:
     """Load the LiDAR points."""
     load_depth: bool = True
     """Project the LiDAR points into the current images; None in the sample where there is no LiDAR."""
+    teaching: str | None = None
+    """Folder of a teacher's outputs (`occkit teach`), training only; a relative path starts at the data's folder."""
+    teacher_features: bool = False
+    """Load the teacher's voxel features too."""
+    segments: str | None = None
+    """Folder of the segments of the images (`occkit teach --segments`), training only; as `teaching`."""
     augment: AugmentConfig | None = None
     """Random changes, in training only."""
 
@@ -117,6 +125,8 @@ class FrameDataset:
     """Cameras of every frame."""
     report: tuple[str, ...] = ()
     """What was left out and why, a sentence each."""
+    withheld: frozenset[str] = frozenset()
+    """Frames whose label a sample does not show: all of it is ignored, and no voxel is marked as seen."""
 
     def __init__(self, root: Path, *, config: DataConfig, training: bool, cache_bytes: int) -> None:
         self.root = root
@@ -166,7 +176,9 @@ class FrameDataset:
         augment = self.config.augment if self.training and seed is not None else None
         rng = None if augment is None else np.random.default_rng(seed)
         frame = self._frame(token)
-        images, cameras = self._look(frame, augment, rng)
+        num_cameras = len(frame.views[0])
+        seeds = [None] * num_cameras if rng is None else rng.integers(2**63, size=num_cameras).tolist()
+        images, cameras = self._look(frame, augment, seeds)
         points = None
         if self.config.load_points or self.config.load_depth:
             points = self._cache.get(("points", token), lambda: self._points(token))
@@ -179,11 +191,13 @@ class FrameDataset:
             camera_names=self.camera_names,
             grid=self.grid,
             taxonomy=self.taxonomy,
-            occupancy=self._cache.get(("label", token), lambda: self.label(token)),
+            occupancy=self._cache.get(("label", token), lambda: self._label_or_nothing(token)),
             points=points if self.config.load_points else None,
             depth=self._depth(token, cameras, points, augmented=augment is not None),
             global_from_ego=None if frame.global_from_ego is None else torch.from_numpy(frame.global_from_ego),
             caption=frame.caption,
+            teaching=self._teaching(token),
+            segments=self._segments(frame, augment, seeds),
         )
         if augment is None or rng is None:
             return sample
@@ -198,17 +212,44 @@ class FrameDataset:
             return project_depth(cameras[0], points)
         return self._cache.get(("depth", token), lambda: project_depth(cameras[0], points))
 
-    def _look(
-        self, frame: Frame, augment: AugmentConfig | None, rng: np.random.Generator | None
-    ) -> tuple[Tensor, Cameras]:
-        """Read the images of a frame; one draw of the augmentation serves a camera in all its frames."""
-        plans_seed = (
-            [None] * len(frame.views[0]) if rng is None else list(rng.integers(2**63, size=len(frame.views[0])))
+    def _label_or_nothing(self, token: str) -> Occupancy | None:
+        label = self.label(token)
+        if label is None or token not in self.withheld:
+            return label
+        nowhere = torch.zeros_like(label.semantics, dtype=torch.bool)
+        return replace(
+            label,
+            semantics=torch.full_like(label.semantics, self.taxonomy.ignore_id),
+            mask_camera=None if label.mask_camera is None else nowhere,
+            mask_lidar=None if label.mask_lidar is None else nowhere,
         )
+
+    def _teaching(self, token: str) -> Teaching | None:
+        if self.config.teaching is None or not self.training:
+            return None
+        folder, features = self.root / self.config.teaching, self.config.teacher_features
+        options = {"num_classes": self.taxonomy.num_classes, "shape": self.grid.shape, "features": features}
+        return self._cache.get(("teaching", token), lambda: read_teaching(folder, token, **options))
+
+    def _segments(
+        self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]
+    ) -> Int64[Tensor, "n h w"] | None:
+        """Read the segments of the current images and put them where the images went."""
+        if self.config.segments is None or not self.training:
+            return None
+        maps = []
+        for name, view, seed in zip(self.camera_names, frame.views[0], seeds, strict=True):
+            stored = view.size or image_size(view.path)
+            path = self.root / self.config.segments / frame.token / f"{name}.png"
+            maps.append(read_segment_map(path, self._plan(stored, augment, seed), stored=stored))
+        return torch.stack(maps)
+
+    def _look(self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]) -> tuple[Tensor, Cameras]:
+        """Read the images of a frame; one draw of the augmentation serves a camera in all its frames."""
         num_lens = max(len(view.distortion) for row in frame.views for view in row)
         images, cameras = [], []
         for row in frame.views:
-            for view, seed in zip(row, plans_seed, strict=True):
+            for view, seed in zip(row, seeds, strict=True):
                 image, camera = self._see(view, augment, seed)
                 images.append(image)
                 lens = torch.zeros(8)
@@ -225,14 +266,12 @@ class FrameDataset:
 
     def _see(self, view: View, augment: AugmentConfig | None, seed: int | None) -> tuple[Tensor, Cameras]:
         """Return one image at the network's size, uint8 `[3, h, w]`, and its camera."""
-        target, keep_aspect = self.image_size, self.config.keep_aspect and self.config.image_size is not None
-        rng = None if seed is None else np.random.default_rng(seed)
-        if rng is None:
-            pixels, stored = self._cache.get(("pixels", view.path), lambda: self._pixels(view, target, keep_aspect))
-            plan = plan_image(stored, target, keep_aspect=keep_aspect)
+        if seed is None:
+            pixels, stored = self._cache.get(("pixels", view.path), lambda: self._pixels(view))
+            plan = self._plan(stored, None, None)
         else:
             picture, stored = self._cache.get(("picture", view.path), lambda: _decode(view, None))
-            plan = plan_image(stored, target, keep_aspect=keep_aspect, augment=augment, rng=rng)
+            plan = self._plan(stored, augment, seed)
             pixels = torch.from_numpy(apply_to_image(picture, plan))
         camera = Cameras(
             intrinsics=torch.from_numpy(view.intrinsics),
@@ -242,10 +281,15 @@ class FrameDataset:
         )
         return pixels, apply_to_cameras(camera, plan)
 
-    def _pixels(self, view: View, target: tuple[int, int], keep_aspect: bool) -> tuple[Tensor, tuple[int, int]]:
-        picture, stored = _decode(view, target)
-        plan = plan_image(stored, target, keep_aspect=keep_aspect)
-        return torch.from_numpy(apply_to_image(picture, plan)), stored
+    def _plan(self, stored: tuple[int, int], augment: AugmentConfig | None, seed: int | None) -> ImagePlan:
+        """Return what happens to an image of a stored size; the same seed, the same plan."""
+        keep_aspect = self.config.keep_aspect and self.config.image_size is not None
+        rng = None if seed is None else np.random.default_rng(seed)
+        return plan_image(stored, self.image_size, keep_aspect=keep_aspect, augment=augment, rng=rng)
+
+    def _pixels(self, view: View) -> tuple[Tensor, tuple[int, int]]:
+        picture, stored = _decode(view, self.image_size)
+        return torch.from_numpy(apply_to_image(picture, self._plan(stored, None, None))), stored
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from occkit.geometry import Cameras, VoxelGrid, transform_points
-from occkit.samples import Occupancy, Sample
+from occkit.samples import Sample
 
 MIN_DEPTH = 1.0
 """LiDAR points nearer to a camera than this (metres, z) are on the car itself."""
@@ -174,10 +174,10 @@ def reflection(grid: VoxelGrid, *, x: bool, y: bool) -> Float[Tensor, "4 4"]:
 def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
     """Mirror the reference frame of a sample about the middle of its grid; images and depth maps stay as they are.
 
-    With `F` the mirroring, labels and masks are reversed along their axes, points become `F p` and camera poses
-    `F @ ego_from_camera`. Such a pose is a reflection (determinant -1), yet its block is still orthogonal, so its
-    transpose still inverts it, and a voxel is still seen in the pixel in which it was seen. `global_from_ego` becomes
-    `global_from_ego @ F`.
+    With `F` the mirroring, labels, masks and a teacher's volumes are reversed along their axes, points become `F p` and
+    camera poses `F @ ego_from_camera`. Such a pose is a reflection (determinant -1), yet its block is still orthogonal,
+    so its transpose still inverts it, and a voxel is still seen in the pixel in which it was seen. `global_from_ego`
+    becomes `global_from_ego @ F`.
     """
     if not x and not y:
         return sample
@@ -191,10 +191,7 @@ def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
         sample,
         cameras=replace(sample.cameras, ego_from_camera=(matrix @ poses.double()).to(poses)),
         points=points,
-        occupancy=None if sample.occupancy is None else _flip_occupancy(sample.occupancy, axes),
+        occupancy=None if sample.occupancy is None else sample.occupancy.map(lambda volume: volume.flip(axes)),
         global_from_ego=None if sample.global_from_ego is None else sample.global_from_ego @ matrix,
+        teaching=None if sample.teaching is None else sample.teaching.map(lambda volume: volume.flip(axes)),
     )
-
-
-def _flip_occupancy(occupancy: Occupancy, axes: list[int]) -> Occupancy:
-    return occupancy.map(lambda volume: volume.flip(axes))

@@ -154,6 +154,7 @@ class Lift(nn.Module):
         if config.temporal is not None:
             self.temporal = config.temporal.build(channels, 1 + config.num_past)
             channels = self.temporal.out_channels
+        self.volume_channels = channels
         if isinstance(config.head, HeightInChannelsHeadConfig):
             channels *= config.grid.coarsen(config.lift_stride).shape[2]
         self.head = config.head.build(channels, self.taxonomy.num_classes)
@@ -163,10 +164,15 @@ class Lift(nn.Module):
     @property
     def conditional_parameters(self) -> tuple[str, ...]:
         """Prefixes of what learns nothing in the first `image_steps`."""
-        return ("head.", "temporal.") if self.config.image_steps else ()
+        if not self.config.image_steps:
+            return ()
+        # Each of the two image losses reaches its own half of the depth network.
+        half = not (self.config.losses.depth and self.config.losses.image_classes)
+        return ("head.", "temporal.", *(("depth.",) if half else ()))
 
     @property
-    def _images_only(self) -> bool:
+    def images_only(self) -> bool:
+        """Whether the next training pass teaches the image network alone."""
         return self.training and int(self.trained_steps) < self.config.image_steps
 
     def forward(self, batch: Batch) -> Prediction:
@@ -176,8 +182,8 @@ class Lift(nn.Module):
             ConfigError: if the batch has too few past frames or other classes than the network.
         """
         self._check(batch)
-        if self._images_only:
-            views = self._views(*self._maps(batch), 0, num_cameras=batch.images.shape[2])
+        if self.images_only:
+            volume, views = None, self._views(*self._maps(batch), 0, num_cameras=batch.images.shape[2])
             shape = (batch.size, self.taxonomy.num_classes, *batch.grid.shape)
             logits = views.context.new_zeros(()).expand(shape)
         else:
@@ -189,6 +195,7 @@ class Lift(nn.Module):
             taxonomy=batch.taxonomy,
             depth_logits=views.depth_logits,
             image_logits=views.class_logits,
+            features=volume,
         )
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "b c x y z"], Views]:
@@ -218,7 +225,7 @@ class Lift(nn.Module):
             raise ConfigError(f"Lift: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
         training_mask(weights.voxels, label)  # complains at the first step, not after the `image_steps`
         losses: dict[str, Tensor] = {}
-        if not self._images_only:
+        if not self.images_only:
             losses = voxel_losses(weights.voxels, prediction.logits, label, self.taxonomy)
         if weights.depth:
             losses["depth"] = weights.depth * self._depth_loss(prediction, batch)

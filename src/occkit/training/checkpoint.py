@@ -4,6 +4,7 @@ A model folder, and a run, hold `recipe.json` and `model.safetensors`. A run als
 `state/<step>/` with everything that resuming needs; such a folder appears by one rename, complete or not at all.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -225,3 +226,12 @@ def truncate_lines(path: Path, last_step: int) -> None:
         except (ValueError, KeyError, TypeError):
             continue
     write_bytes(path, "".join(line + "\n" for line in kept).encode())
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 of a model's weights and buffers, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -135,6 +135,20 @@ class World:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One arm is the teacher of the others: it is trained first, and what it says about the world is written there."""
+
+    teacher: str
+    """Name of the arm."""
+    folder: str
+    """Where its outputs go, below the world's folder: `DataConfig.teaching` of the students."""
+    features: bool = False
+    """Keep its voxel features too."""
+    segments: str | None = None
+    """Where simulated segments of the images go, below the world's folder: `DataConfig.segments`; None = none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """What a system says of itself, and the runs that show it or do not."""
 
@@ -150,6 +164,8 @@ class Claim:
     """Protocols the trained arms are evaluated under; they decide which metrics there are."""
     world: World = World()
     """The data of one seed."""
+    lesson: Lesson | None = None
+    """Who teaches; None if every arm learns by itself."""
     seeds: int = 5
     """How many seeds unless the command line says otherwise; with fewer than two no line can hold."""
 
@@ -159,6 +175,8 @@ class Claim:
         known = {*self.arms, PRIOR}
         if PRIOR in self.arms:
             raise ConfigError(f"claim of {self.system}: no arm may be called {PRIOR!r}, which is the constant prior")
+        if self.lesson is not None and self.lesson.teacher not in self.arms:
+            raise ConfigError(f"claim of {self.system}: the teacher {self.lesson.teacher!r} is none of the arms")
         for line in self.lines:
             named = {line.arm} if isinstance(line, AtLeast) else {line.arm, line.baseline}
             if not named <= known:

@@ -21,16 +21,19 @@ from accelerate.utils import gather_object
 
 from occkit.data.datasets import open_dataset
 from occkit.data.frames import DataConfig
+from occkit.data.teaching import DESCRIPTION
 from occkit.errors import ConfigError, DataError, OcckitError
 from occkit.files import read_json, write_json
+from occkit.foundation import SimulatedSegmenterConfig
 from occkit.training import environment
 from occkit.training.checkpoint import load_run
-from occkit.training.claim import PRIOR, Claim, Scores, World, flatten
+from occkit.training.claim import PRIOR, Claim, Lesson, Scores, World, flatten
 from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe, available_systems, load_file
 from occkit.training.recipe_json import recipe_to_json
+from occkit.training.teach import write_segment_maps, write_teachings
 
 MakeWorld = Callable[[World, int, Path], None]
 """Writes the world of a seed to a folder; handed in, because training does not know how worlds are made."""
@@ -107,7 +110,10 @@ def run_claim(
     claim = load_claim(system)
     for seed in seeds:
         _world(claim.world, world_seed + seed, out, make_world)
-    work = [(arm, seed) for seed in seeds for arm in (PRIOR, *claim.arms)]
+    first = (PRIOR,) if claim.lesson is None else (PRIOR, claim.lesson.teacher)
+    later = tuple(arm for arm in claim.arms if arm not in first)
+    # Students need what their teacher wrote; without one all arms may run side by side.
+    waves = [(*first, *later)] if claim.lesson is None else [first, later]
     threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
 
     def one(item: tuple[str, int]) -> dict[str, Any]:
@@ -123,8 +129,11 @@ def run_claim(
         return kept
 
     pool = ThreadPoolExecutor(jobs)
+    results: dict[tuple[str, int], dict[str, Any]] = {}
     try:
-        results = dict(zip(work, pool.map(one, work), strict=True))
+        for wave in waves:
+            work = [(arm, seed) for seed in seeds for arm in wave]
+            results |= dict(zip(work, pool.map(one, work), strict=True))
     finally:
         # After a failure or Ctrl-C no further arm may start.
         pool.shutdown(cancel_futures=True)
@@ -152,6 +161,8 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
         costs = {"cost.train_s": time.perf_counter() - started, "cost.parameters": float(_size(model))}
         evaluator = evaluate_model(model, open_dataset(root, split="val", config=recipe.data), claim.protocols)
+        if claim.lesson is not None and claim.lesson.teacher == arm:
+            _teach(claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
     if state.is_main_process:
         result = identity | {
@@ -162,6 +173,15 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             "cpu_s": cpu_s,
         }
         write_json(_result(out, arm, seed), result)
+
+
+def _teach(lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -> None:
+    """Write what the students of a world need."""
+    frames = open_dataset(root, split="train", config=recipe.data)
+    write_teachings(model, frames, root / lesson.folder, features=lesson.features)
+    if lesson.segments is not None and process_state().is_main_process:
+        images = open_dataset(root, split="train", config=DataConfig(cameras=recipe.data.cameras, load_depth=False))
+        write_segment_maps(SimulatedSegmenterConfig(root=root).build(), images, root / lesson.segments)
 
 
 def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
@@ -183,7 +203,11 @@ def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, A
     """Return what must be unchanged for a kept result to count."""
     recipe = None if arm == PRIOR else recipe_to_json(_recipe(claim, arm, seed))
     world = {**asdict(claim.world), "options": list(claim.world.options), "seed": world_seed + seed}
-    return {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
+    identity = {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
+    if claim.lesson is not None and arm != PRIOR:
+        taught_by = recipe_to_json(_recipe(claim, claim.lesson.teacher, seed))
+        identity["lesson"] = {**asdict(claim.lesson), "recipe": taught_by}
+    return identity
 
 
 def _recipe(claim: Claim, arm: str, seed: int) -> Recipe:
@@ -196,6 +220,10 @@ def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> 
         return None
     result: dict[str, Any] = read_json(path)
     wanted = _identity(claim, arm, seed, world_seed)
+    if claim.lesson is not None and arm == claim.lesson.teacher:
+        root = _world_folder(out, world_seed + seed)
+        if not (root / claim.lesson.folder / DESCRIPTION).is_file():
+            return None  # the world was made again since, and nobody has taught there
     return result if all(result.get(key) == value for key, value in wanted.items()) else None
 
 

@@ -4,7 +4,6 @@ Every process takes its share of the frames. Shares are padded to equal length w
 all processes do the same number of forward passes; the evaluator counts a frame once however often it is added.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,8 @@ from occkit.data.predictions import list_predictions, prediction_path, read_pred
 from occkit.errors import DataError
 from occkit.files import read_json, write_json
 from occkit.metrics import PROTOCOLS, ConstantPrior, Evaluator, RayProtocol
-from occkit.samples import Occupancy
+from occkit.samples import Batch, Occupancy, Prediction
+from occkit.training.checkpoint import fingerprint
 from occkit.training.label_sources import LabelSource
 from occkit.training.processes import process_state
 from occkit.training.system import predict
@@ -35,9 +35,14 @@ Volume = npt.NDArray[np.uint8]
 Frame = tuple[str, Volume, Occupancy]
 
 
-def predict_dataset(
-    model: nn.Module, dataset: FrameDataset, *, tokens: Sequence[str] | None = None, progress: bool = False
-) -> Iterator[tuple[str, Volume]]:
+def iterate_predictions(
+    model: nn.Module,
+    dataset: FrameDataset,
+    *,
+    tokens: Sequence[str] | None = None,
+    progress: bool = False,
+    doing: str = "predicting",
+) -> Iterator[tuple[Batch, Prediction]]:
     """Predict frames one by one, in evaluation mode; the model is left in the mode it was in.
 
     Args:
@@ -45,9 +50,10 @@ def predict_dataset(
         dataset: the frames; the next one is read while one is predicted.
         tokens: which frames and in which order; all by default.
         progress: show a bar on the terminal.
+        doing: what the bar says.
 
     Yields:
-        Token and ids `[x, y, z]`, uint8.
+        A batch of one, and what the model says about it.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     position = {token: i for i, token in enumerate(dataset.tokens)}
@@ -56,12 +62,23 @@ def predict_dataset(
     was_training = model.training
     model.eval()
     try:
-        for batch in _bar(batches, len(indices), "predicting", show=progress):
+        for batch in _bar(batches, len(indices), doing, show=progress):
             with torch.no_grad():
-                prediction = predict(model, batch.to(device))
-            yield batch.tokens[0], prediction.semantics()[0].cpu().numpy()
+                yield batch, predict(model, batch.to(device))
     finally:
         model.train(was_training)
+
+
+def predict_dataset(
+    model: nn.Module, dataset: FrameDataset, *, tokens: Sequence[str] | None = None, progress: bool = False
+) -> Iterator[tuple[str, Volume]]:
+    """Predict frames one by one; arguments as in `iterate_predictions`.
+
+    Yields:
+        Token and ids `[x, y, z]`, uint8.
+    """
+    for batch, prediction in iterate_predictions(model, dataset, tokens=tokens, progress=progress):
+        yield batch.tokens[0], prediction.semantics()[0].cpu().numpy()
 
 
 def write_predictions(model: nn.Module, dataset: FrameDataset, folder: Path, *, progress: bool = True) -> int:
@@ -74,7 +91,7 @@ def write_predictions(model: nn.Module, dataset: FrameDataset, folder: Path, *, 
         DataError: if the folder holds predictions of other weights.
     """
     state = process_state()
-    source = {"weights_sha256": _fingerprint(model)}
+    source = {"weights_sha256": fingerprint(model)}
     marker = folder / "predictions.json"
     if marker.is_file() and read_json(marker) != source:
         raise DataError(folder, "holds predictions of another model", "give a new folder")
@@ -83,7 +100,7 @@ def write_predictions(model: nn.Module, dataset: FrameDataset, folder: Path, *, 
     state.wait_for_everyone()
     if state.is_main_process:
         write_json(marker, source)
-    missing = [t for t in _share(dataset.tokens) if not prediction_path(folder, t).is_file()]
+    missing = [t for t in share(dataset.tokens) if not prediction_path(folder, t).is_file()]
     show = progress and state.is_main_process
     for token, semantics in predict_dataset(model, dataset, tokens=missing, progress=show):
         write_prediction(folder, token, semantics)
@@ -109,7 +126,7 @@ def evaluate_model(
         progress: show a bar on the terminal, on the first process.
     """
     show = progress and process_state().is_main_process
-    predictions = predict_dataset(model, dataset, tokens=_share(dataset.tokens), progress=show)
+    predictions = predict_dataset(model, dataset, tokens=share(dataset.tokens), progress=show)
     frames = ((token, semantics, _label(dataset, token)) for token, semantics in predictions)
     return _score(frames, dataset, protocols, mask)
 
@@ -142,9 +159,9 @@ def evaluate_predictions(
         label = _label(labels, token)
         return token, read_prediction(prediction_path(folder, token), shape=label.grid.shape), label
 
-    share = _share(tokens)
+    mine = share(tokens)
     show = progress and process_state().is_main_process
-    return _score(_bar(_ahead(read, share), len(share), "evaluating", show=show), labels, protocols, mask)
+    return _score(_bar(_ahead(read, mine), len(mine), "evaluating", show=show), labels, protocols, mask)
 
 
 def match_tokens(folder: Path, labels: LabelSource, *, allow_missing: bool) -> list[str]:
@@ -190,10 +207,10 @@ def evaluate_prior(
 ) -> Evaluator:
     """Score the constant prior; arguments as in `evaluate_model`."""
     volume = prior.predict()
-    share = _share(labels.tokens if tokens is None else tokens)
+    mine = share(labels.tokens if tokens is None else tokens)
     show = progress and process_state().is_main_process
-    frames = _ahead(lambda token: (token, volume, _label(labels, token)), share)
-    return _score(_bar(frames, len(share), "evaluating the prior", show=show), labels, protocols, mask)
+    frames = _ahead(lambda token: (token, volume, _label(labels, token)), mine)
+    return _score(_bar(frames, len(mine), "evaluating the prior", show=show), labels, protocols, mask)
 
 
 def is_generated_world(root: Path) -> bool:
@@ -228,7 +245,7 @@ def _label(labels: LabelSource, token: str) -> Occupancy:
     return label
 
 
-def _share(tokens: Sequence[str]) -> list[str]:
+def share(tokens: Sequence[str]) -> list[str]:
     """Return this process's frames, padded from the start to as many as the other processes have."""
     state = process_state()
     return [tokens[i] for i in evaluation_indices(len(tokens), state.process_index, state.num_processes)]
@@ -250,11 +267,3 @@ def _bar(items: Iterator[T], total: int, what: str, *, show: bool) -> Iterator[T
     if not show:
         return items
     return iter(track(items, description=what, total=total, console=Console(stderr=True)))
-
-
-def _fingerprint(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -294,7 +294,11 @@ def _frames(root: Path, recipe: Recipe, split: Literal["train", "val"]) -> Frame
     dataset = open_dataset(root, split=split, config=recipe.data, training=split == "train")
     if len(dataset) == 0:
         raise DataError(root, f"the {split} split has no frames", "see what `occkit doctor` says about the folder")
-    return dataset if limit is None else _spread(dataset, limit)
+    dataset = dataset if limit is None else _spread(dataset, limit)
+    if split == "train" and recipe.max_labelled_frames is not None:
+        labelled = _spread(dataset, recipe.max_labelled_frames).tokens
+        dataset.withheld = frozenset(dataset.tokens) - frozenset(labelled)
+    return dataset
 
 
 def _spread(dataset: FrameDataset, limit: int) -> FrameDataset:

@@ -53,6 +53,8 @@ class Recipe:
     """Evaluation protocols of a validation; the main figure of the first decides which weights are best."""
     max_train_frames: int | None = None
     """Use only so many frames of the training split, evenly spread; None = all."""
+    max_labelled_frames: int | None = None
+    """Show the labels of only so many of these, evenly spread, as if the others had none; None = all."""
     max_val_frames: int | None = None
     """Use only so many frames of the validation split, evenly spread; None = all."""
     num_workers: int = 2
@@ -60,7 +62,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "accumulate", "evaluate_every", "save_every")
-        for name in (*counts, "max_train_frames", "max_val_frames"):
+        for name in (*counts, "max_train_frames", "max_labelled_frames", "max_val_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"recipe {self.name}: {name} must be at least 1, got {value}")
