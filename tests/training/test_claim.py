@@ -1,4 +1,5 @@
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy import stats
 from occkit.errors import ConfigError, OcckitError
 from occkit.files import read_json
 from occkit.training import claim_run
-from occkit.training.claim import AtLeast, Claim, Difference, Ratio, World, flatten, judge, mean_interval
+from occkit.training.claim import AtLeast, Claim, Difference, Lesson, Ratio, World, flatten, judge, mean_interval
 from occkit.training.claim_card import write_card
 from occkit.training.claim_run import load_claim, run_arm, run_claim
 
@@ -167,6 +168,36 @@ def test_results_of_another_recipe_are_not_kept(
     outcome = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[3:] == [("short", "0")]
     assert outcome.recipes["short"]["steps"] == 2
+
+
+def test_a_teacher_comes_first_and_teaches_in_its_world(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_claim(str(recipes))
+    claim = replace(plain, lesson=Lesson(teacher="short", folder="teaching/tiny"))
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    make_world, out = make_world_like(tiny_kitti, []), tmp_path / "out"
+    run_claim(str(recipes), out, make_world, seeds=[0, 1], report=lambda line: None)
+    assert [arm for arm, _ in in_process] == ["prior", "short", "prior", "short", "long", "long"]
+    for seed in (0, 1):
+        written = list((out / f"worlds/{seed}/teaching/tiny").rglob("*.npz"))
+        assert len(written) == 10
+    # A world that was made again has nobody's teaching: the teacher, and nobody else, is asked once more.
+    shutil.rmtree(out / "worlds/1/teaching")
+    run_claim(str(recipes), out, make_world, seeds=[0, 1], report=lambda line: None)
+    assert in_process[6:] == [("short", "1")]
+    # Students of another teacher are other students.
+    taught = replace(claim.arms["short"](), steps=2)
+    other = replace(claim, arms={"long": claim.arms["long"], "short": lambda: taught})
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: other)
+    shutil.rmtree(out / "worlds")
+    run_claim(str(recipes), out, make_world, seeds=[0], report=lambda line: None)
+    assert in_process[7:] == [("short", "0"), ("long", "0")]
+
+
+def test_a_teacher_must_be_an_arm(recipes: Path) -> None:
+    with pytest.raises(ConfigError, match="the teacher 'nobody' is none of the arms"):
+        replace(load_claim(str(recipes)), lesson=Lesson(teacher="nobody", folder="t"))
 
 
 def test_an_arm_runs_in_a_process_of_its_own(recipes: Path, tiny_kitti: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     folder = args.out or args.data / "teaching" / "radocc"
     asked = write_teachings(model, dataset, folder, features=args.features, budget_bytes=budget)
     if state.is_main_process:
-        size = sum(path.stat().st_size for path in folder.glob("*.npz"))
+        size = sum(path.stat().st_size for path in folder.rglob("*.npz"))
         kept = f", {len(dataset) - asked} were there" if asked < len(dataset) and state.num_processes == 1 else ""
         print(f"{len(dataset)} frames{kept}, {size / 1e6:,.1f} MB: {folder}")
     if args.segments != "none" and state.is_main_process:

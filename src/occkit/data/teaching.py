@@ -126,7 +126,7 @@ def describe_teaching(folder: Path, description: dict[str, Any]) -> None:
         if found != description:
             raise DataError(folder, f"holds teachings of {found}, not of {description}", "give a new folder")
         return
-    if folder.is_dir() and any(folder.glob("*.npz")):
+    if folder.is_dir() and any(folder.rglob("*.npz")):
         raise DataError(folder, "holds files that are no teachings of this model", "give a new folder")
     write_json(path, description)
 
