@@ -1,10 +1,11 @@
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.nn.backbones import ResNetConfig, SmallConvNetConfig, normalise_images
+from occkit.nn.backbones import ResNetConfig, SmallConvNetConfig, SwinConfig, normalise_images
 from occkit.nn.necks import AddNeckConfig, ConcatNeckConfig
 
 
@@ -15,8 +16,11 @@ def test_normalise_images():
     assert normal[1, 0].item() == pytest.approx((1 - 0.485) / 0.229)
 
 
+TINY_SWIN = SwinConfig(width=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=4, out_stages=(1, 3, 4))
+
+
 @pytest.mark.parametrize(
-    "config", [SmallConvNetConfig(out_stages=(1, 3)), ResNetConfig(depth=18, out_stages=(1, 3, 4))]
+    "config", [SmallConvNetConfig(out_stages=(1, 3)), ResNetConfig(depth=18, out_stages=(1, 3, 4)), TINY_SWIN]
 )
 def test_maps_have_the_stated_channels_and_strides(config):
     network = config.build()
@@ -41,6 +45,26 @@ def test_pretrained_weights_load_from_a_folder(tmp_path):
     x = torch.randn(1, 3, 32, 64)
     network.eval(), again.eval()
     assert all(torch.equal(a, b) for a, b in zip(network(x), again(x), strict=True))
+
+
+def test_a_swin_loads_a_classifiers_checkpoint(tmp_path):
+    """It has all but the norms of the maps, and a classifier that is of no use here."""
+    library = importlib.import_module("transformers")
+    network = TINY_SWIN.build()
+    classifier = library.SwinForImageClassification(network.body.config)
+    classifier.save_pretrained(tmp_path)
+    again = replace(TINY_SWIN, weights=str(tmp_path)).build()
+    theirs = classifier.swin.state_dict()
+    mine = again.body.swin.state_dict()
+    assert all(torch.equal(theirs[name], mine[name]) for name in mine if not name.startswith("layernorm"))
+    with pytest.raises(ConfigError, match=r"Swin: weights .* (lack|cannot be loaded)"):
+        replace(TINY_SWIN, width=16, weights=str(tmp_path)).build()
+
+
+def test_every_parameter_of_a_swin_that_trains_gets_a_gradient():
+    network = TINY_SWIN.build()
+    sum(m.square().mean() for m in network(torch.randn(1, 3, 64, 64))).backward()
+    assert [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -34,7 +34,7 @@ def test_splat_puts_each_bin_where_it_lies():
     # One cell, looking along x: the middles of the bins are at x = 1.5, 2.5, 3.5, 4.5.
     context = torch.tensor([10.0]).reshape(1, 1, 1, 1, 1)
     depth = torch.tensor([0.1, 0.2, 0.3, 0.4]).reshape(1, 1, 4, 1, 1)
-    volume = SplatLiftConfig().build(BINS)(context, depth, rig(), GRID)
+    volume = SplatLiftConfig().build(BINS, 3)(context, depth, rig(), GRID)
     assert volume.shape == (1, 1, 6, 3, 3)
     assert volume[0, 0, :, 1, 1].tolist() == pytest.approx([0, 1, 2, 3, 4, 0])
     assert volume.sum().item() == pytest.approx(10.0)
@@ -43,7 +43,7 @@ def test_splat_puts_each_bin_where_it_lies():
 def test_gather_reads_the_probability_at_the_voxel():
     context = torch.tensor([10.0]).reshape(1, 1, 1, 1, 1)
     depth = torch.tensor([0.1, 0.2, 0.3, 0.4]).reshape(1, 1, 4, 1, 1)
-    volume = GatherLiftConfig().build(BINS)(context, depth, rig(), GRID)[0, :, :, 1, 1]
+    volume = GatherLiftConfig().build(BINS, 3)(context, depth, rig(), GRID)[0, :, :, 1, 1]
     # Voxel centres at 0.5, 1.5 ...: nearer than the first bin reads it, farther than the last bin reads that.
     # The weight of probability p is 8 p / (1 + 8 p).
     weights = [0.8 / 1.8, 0.8 / 1.8, 1.6 / 2.6, 2.4 / 3.4, 3.2 / 4.2, 3.2 / 4.2]
@@ -56,7 +56,7 @@ def test_gather_averages_the_cameras_that_see_a_voxel():
     cameras = rig(yaws=(0.0, 0.0, 3.1415926))
     context = torch.tensor([1.0, 5.0, 100.0]).reshape(1, 3, 1, 1, 1)
     depth = torch.full((1, 3, 4, 1, 1), 0.25)
-    volume = GatherLiftConfig(surface_channels=False).build(BINS)(context, depth, cameras, GRID)
+    volume = GatherLiftConfig(surface_channels=False).build(BINS, 3)(context, depth, cameras, GRID)
     assert volume[0, 0, 3, 1, 1].item() == pytest.approx(3.0 * 2 / 3)
 
 
@@ -66,7 +66,7 @@ def test_left_in_the_image_is_left_in_the_volume(config):
     context = torch.zeros(1, 1, 1, 1, 2)
     context[..., 0] = 1.0
     depth = torch.full((1, 1, 4, 1, 2), 0.25)
-    volume = config.build(BINS)(context, depth, rig(focal=1.0), GRID)[0, 0]
+    volume = config.build(BINS, 3)(context, depth, rig(focal=1.0), GRID)[0, 0]
     assert volume[:, 2].sum() > 5 * volume[:, 0].sum()
 
 
@@ -81,7 +81,7 @@ def test_a_batch_is_its_samples(config):
         width=2,
     )
     context, depth = torch.randn(2, 2, 3, 2, 2), torch.randn(2, 2, 4, 2, 2).softmax(2)
-    lift = config.build(BINS)
+    lift = config.build(BINS, 3)
     together = lift(context, depth, both, GRID)
     apart = [lift(context[i : i + 1], depth[i : i + 1], both[i : i + 1], GRID) for i in range(2)]
     assert torch.equal(together, torch.cat(apart))
@@ -89,7 +89,7 @@ def test_a_batch_is_its_samples(config):
 
 @pytest.mark.parametrize("config", LIFTS)
 def test_plans_are_reused_for_the_same_rig_and_never_for_another(config):
-    lift = config.build(BINS)
+    lift = config.build(BINS, 3)
     torch.manual_seed(0)
     context, depth = torch.randn(1, 1, 2, 2, 2), torch.rand(1, 1, 4, 2, 2)
     first = lift(context, depth, rig(focal=1.0), GRID)
@@ -106,7 +106,7 @@ def test_plans_are_reused_for_the_same_rig_and_never_for_another(config):
 
 @pytest.mark.parametrize("config", LIFTS)
 def test_plans_made_in_inference_can_be_trained_with(config):
-    lift = config.build(BINS)
+    lift = config.build(BINS, 3)
     context = torch.ones(1, 1, 2, 2, 2)
     logits = torch.zeros(1, 1, 4, 2, 2)
     with torch.inference_mode():
@@ -121,7 +121,7 @@ def test_plans_made_in_inference_can_be_trained_with(config):
 def test_shapes_on_the_meta_device(config):
     cameras = rig().map(lambda t: t.to("meta"))
     context, depth = torch.empty(1, 1, 5, 2, 2, device="meta"), torch.empty(1, 1, 4, 2, 2, device="meta")
-    lift = config.build(BINS)
+    lift = config.build(BINS, 3)
     assert lift(context, depth, cameras, GRID).shape == (1, 5 + lift.extra_channels, 6, 3, 3)
 
 
@@ -129,7 +129,7 @@ def test_a_single_height_sums_the_column():
     torch.manual_seed(0)
     context, depth = torch.randn(1, 1, 2, 2, 2), torch.rand(1, 1, 4, 2, 2)
     flat = VoxelGrid(origin=GRID.origin, voxel_size=(1.0, 1.0, 3.0), shape=(6, 3, 1))
-    lift = SplatLiftConfig().build(BINS)
+    lift = SplatLiftConfig().build(BINS, 3)
     cameras = rig(focal=1.0)
     tall = lift(context, depth, cameras, GRID)
     assert torch.allclose(lift(context, depth, cameras, flat)[..., 0], tall.sum(dim=-1), atol=1e-6)

@@ -9,6 +9,7 @@ from occkit.data.transforms import flip_volume
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
 from occkit.losses.ray_distillation import RayDistillConfig, distill_along_rays
+from occkit.nn.attention import AttentionLiftConfig
 from occkit.samples import Teaching, collate
 from occkit.systems import radocc
 from occkit.taxonomy import OCC3D
@@ -158,3 +159,44 @@ def test_lidar_and_fusion_learn_with_the_first_whole_step(frames):
         assert any(n.startswith(("lidar.", "fusion.")) for n in got) is whole
         missing = {n for n, _ in model.named_parameters()} - got
         assert [n for n in missing if not n.startswith(model.conditional_parameters)] == []
+
+
+PAPER_SCALE = {
+    # Trainable parameters of the backbone and of the whole model. The published students have 34.97 and 121.28 million,
+    # the teacher 135.12, of which 4.63 are a wider head; Swin-B with two output norms has 86,879,608, and that of the stereo map is a third.
+    "bevdet_r50": (23_508_032, 34_709_962),
+    "bevdet_swinb": (86_879_608 + 256, 121_546_498),
+    "bevdet_swinb_teacher": (86_879_608 + 256, 130_754_434),
+    "bevformer_r101": (42_500_160, 68_778_104),
+}
+
+
+@pytest.mark.parametrize("name", PAPER_SCALE)
+def test_paper_scale_shapes(name, make_sample):
+    """On the meta device: no memory, no arithmetic, but every shape."""
+    recipe = getattr(radocc, name)()
+    with torch.device("meta"):
+        model = recipe.system.build().eval()
+    camera = model.student if isinstance(model, radocc.RadOcc) else model
+    size, frames = recipe.data.image_size, 1 + recipe.data.num_past
+    batch = collate([make_sample(grid=recipe.system.grid, taxonomy=OCC3D, size=size, num_frames=frames)]).to("meta")
+    with torch.no_grad():
+        assert model(batch).logits.shape == (1, 18, *recipe.system.grid.shape)
+    counts = tuple(sum(p.numel() for p in part.parameters() if p.requires_grad) for part in (camera.backbone, model))
+    assert counts == PAPER_SCALE[name]
+
+
+def test_a_deformable_attention_student_learns_from_the_same_teacher(frames):
+    system = config(rays=RAYS)
+    student = replace(
+        system.student,
+        lift=AttentionLiftConfig(layers=1, heads=2, heights=2, points=1, neighbours=2, hidden=16),
+        losses=replace(system.student.losses, depth=0.0),
+    )
+    model = built(replace(system, student=student))
+    found = total(model, frames)
+    assert {"termination", "semantics", "affinity"} <= set(found)
+    sum(found.values()).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert [n for n in without if not n.startswith(model.conditional_parameters)] == []
+    assert all(n.startswith("student.depth.") for n in without)

@@ -6,7 +6,7 @@ Each config has `build()`; each network tells the `channels` and `strides` of th
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -81,9 +81,9 @@ class SmallConvNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig:
-    """ResNet-18 or -50 of transformers (extra `hf`), batch normalisation."""
+    """ResNet-18, -50 or -101 of transformers (extra `hf`), batch normalisation."""
 
-    depth: Literal[18, 50] = 50
+    depth: Literal[18, 50, 101] = 50
     """Number of layers."""
     out_stages: tuple[int, ...] = (3, 4)
     """Stages whose maps are returned, ascending; stage `i` has stride `2^(i+1)`: 1 is a quarter of the image."""
@@ -108,18 +108,13 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        try:
-            library = importlib.import_module("transformers")
-        except ImportError as error:
-            raise ConfigError(
-                'ResNet: needs the package transformers, which is not installed -- pip install "occkit[hf]"'
-            ) from error
-        bottleneck = config.depth == 50
+        library = _transformers("ResNet")
+        bottleneck = config.depth >= 50
         widths = [256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512]
         options = {
             "embedding_size": 64,
             "hidden_sizes": widths,
-            "depths": [3, 4, 6, 3] if bottleneck else [2, 2, 2, 2],
+            "depths": {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[config.depth],
             "layer_type": "bottleneck" if bottleneck else "basic",
             "out_features": [f"stage{i}" for i in config.out_stages],
         }
@@ -128,7 +123,7 @@ class ResNet(nn.Module):
         if config.weights is None:
             self.body: nn.Module = library.ResNetBackbone(architecture)
         else:
-            self.body = _load_backbone(library.ResNetBackbone, config.weights, architecture)
+            self.body = _load_backbone("ResNet", library.ResNetBackbone, config.weights, architecture)
         self.channels = tuple(widths[i - 1] for i in config.out_stages)
         self.strides = tuple(2 ** (i + 1) for i in config.out_stages)
 
@@ -137,7 +132,82 @@ class ResNet(nn.Module):
         return list(self.body(images).feature_maps)
 
 
-def _load_backbone(network: type, weights: str, architecture: object) -> nn.Module:
+@dataclass(frozen=True, kw_only=True)
+class SwinConfig:
+    """Swin transformer of transformers (extra `hf`); the defaults are Swin-B with windows of 12."""
+
+    width: int = 128
+    """Channels of the first stage; each further one has twice as many."""
+    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
+    """Layers of each stage."""
+    heads: tuple[int, int, int, int] = (4, 8, 16, 32)
+    """Attention heads of each stage."""
+    window: int = 12
+    """Side of the attention windows, cells."""
+    drop_path: float = 0.1
+    """Share of the residual branches that training leaves out, rising over the layers up to this."""
+    out_stages: tuple[int, ...] = (3, 4)
+    """Stages whose maps are returned, ascending; stage `i` has stride `2^(i+1)`: 1 is a quarter of the image."""
+    weights: str | None = None
+    """Folder or hub id of pretrained weights, read when the network is built; None is random."""
+
+    def __post_init__(self) -> None:
+        if not self.out_stages or max(self.out_stages) != 4 or min(self.out_stages) < 1:
+            raise ConfigError(f"Swin: out_stages {self.out_stages} must lie in 1..4 and end with 4")
+
+    def build(self) -> "Swin":
+        """Return the network.
+
+        Raises:
+            ConfigError: if transformers is not installed, or the weights are not those of this network.
+        """
+        return Swin(self)
+
+
+class Swin(nn.Module):
+    """See `SwinConfig`. Source: Liu et al., "Swin Transformer", ICCV 2021; implementation of transformers."""
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        library = _transformers("Swin")
+        architecture = library.SwinConfig(
+            embed_dim=config.width,
+            depths=list(config.depths),
+            num_heads=list(config.heads),
+            window_size=config.window,
+            drop_path_rate=config.drop_path,
+            out_features=[f"stage{i}" for i in config.out_stages],
+        )
+        if config.weights is None:
+            self.body: nn.Module = library.SwinBackbone(architecture)
+        else:
+            # Checkpoints of classifiers lack the norms of the maps, which then start as they are made.
+            new = "hidden_states_norms."
+            self.body = _load_backbone("Swin", library.SwinBackbone, config.weights, architecture, may_lack=new)
+        for name, parameter in self.body.named_parameters():
+            # The maps have norms of their own: this one, behind the last stage, is never used.
+            if name.startswith("swin.layernorm."):
+                parameter.requires_grad_(False)
+        self.channels = tuple(config.width * 2 ** (i - 1) for i in config.out_stages)
+        self.strides = tuple(2 ** (i + 1) for i in config.out_stages)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the maps of `out_stages`, finest first."""
+        return list(self.body(images).feature_maps)
+
+
+def _transformers(who: str) -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise ConfigError(
+            f'{who}: needs the package transformers, which is not installed -- pip install "occkit[hf]"'
+        ) from error
+
+
+def _load_backbone(
+    who: str, network: Any, weights: str, architecture: object, *, may_lack: str | None = None
+) -> nn.Module:
     source = str(Path(weights).expanduser()) if Path(weights).expanduser().is_dir() else weights
     try:
         model, report = network.from_pretrained(
@@ -145,14 +215,14 @@ def _load_backbone(network: type, weights: str, architecture: object) -> nn.Modu
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"ResNet: weights {weights!r} cannot be loaded: {error}; give a folder or hub id that has safetensors"
+            f"{who}: weights {weights!r} cannot be loaded: {error}; give a folder or hub id that has safetensors"
         ) from error
-    missing = sorted(report["missing_keys"])
+    missing = sorted(key for key in report["missing_keys"] if may_lack is None or not key.startswith(may_lack))
     if missing:
         raise ConfigError(
-            f"ResNet: weights {weights!r} lack {len(missing)} tensors, first {missing[0]} -- another network?"
+            f"{who}: weights {weights!r} lack {len(missing)} tensors, first {missing[0]} -- another network?"
         )
     return model
 
 
-BackboneConfig = SmallConvNetConfig | ResNetConfig
+BackboneConfig = SmallConvNetConfig | ResNetConfig | SwinConfig

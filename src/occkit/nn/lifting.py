@@ -1,7 +1,8 @@
 """Lifting: from feature maps with depth distributions to a feature volume, for any rig and any grid.
 
-Two ways: scatter every pixel along its ray into the voxels (lift-splat), or project every voxel into the cameras and
-gather. Where pixels meet voxels depends only on cameras and grid; the last few such plans are kept.
+Two ways here: scatter every pixel along its ray into the voxels (lift-splat), or project every voxel into the cameras
+and gather; a third, attention, is in `nn/attention.py`. Where pixels meet voxels depends only on cameras and grid; the
+last few such plans are kept.
 """
 
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.geometry.rays import pixel_grid
+from occkit.nn.attention import AttentionLiftConfig
 from occkit.nn.depth import DepthBins
 from occkit.ops.pooling import GatherPlan, PoolPlan, gather_views, pool_voxels
 
@@ -64,13 +66,16 @@ class PlanCache(Generic[P]):
 class SplatLiftConfig:
     """Lift-splat: `V[v] = sum over pixels p and bins d in voxel v of P[p, d] F[p]`."""
 
-    def build(self, bins: DepthBins) -> "SplatLift":
-        """Return the lift for these depth bins."""
+    def build(self, bins: DepthBins, channels: int) -> "SplatLift":
+        """Return the lift for these depth bins; it takes any number of channels."""
+        del channels
         return SplatLift(bins)
 
 
 class SplatLift(nn.Module):
     """See `SplatLiftConfig`. Source: Philion and Fidler, "Lift, Splat, Shoot", ECCV 2020."""
+
+    uses_depth = True
 
     def __init__(self, bins: DepthBins) -> None:
         super().__init__()
@@ -118,8 +123,9 @@ class GatherLiftConfig:
     surface_channels: bool = True
     """Add two channels: the weight above, and the probability of a surface in front of the voxel (occlusion)."""
 
-    def build(self, bins: DepthBins) -> "GatherLift":
-        """Return the lift for these depth bins."""
+    def build(self, bins: DepthBins, channels: int) -> "GatherLift":
+        """Return the lift for these depth bins; it takes any number of channels."""
+        del channels
         return GatherLift(self, bins)
 
 
@@ -128,6 +134,8 @@ class GatherLift(nn.Module):
 
     Source: Harley et al., "Simple-BEV", ICRA 2023 (gathering); depth weighting and surface channels original.
     """
+
+    uses_depth = True
 
     def __init__(self, config: GatherLiftConfig, bins: DepthBins) -> None:
         super().__init__()
@@ -167,7 +175,7 @@ class GatherLift(nn.Module):
         return _volume(torch.stack(volumes), grid)
 
 
-LiftKindConfig = SplatLiftConfig | GatherLiftConfig
+LiftKindConfig = SplatLiftConfig | GatherLiftConfig | AttentionLiftConfig
 
 
 def splat_plan(cameras: Cameras, grid: VoxelGrid, bins: DepthBins, size: tuple[int, int]) -> PoolPlan:

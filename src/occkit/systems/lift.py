@@ -148,8 +148,8 @@ class Lift(nn.Module):
             shrink = self.backbone.strides[config.neck_from] // self.backbone.strides[stage]
             self.stereo = CostVolume(config.stereo, bins, in_channels=self.backbone.channels[stage], shrink=shrink)
         self.depth = config.depth.build(self.neck.channels, stereo_channels=bins.count if self.stereo else 0)
-        self.lift = config.lift.build(bins)
-        channels = config.depth.context_channels + self.lift.extra_channels
+        self.lift = config.lift.build(bins, config.depth.context_channels)
+        channels = self.lifted_channels = config.depth.context_channels + self.lift.extra_channels
         self.temporal = None
         if config.temporal is not None:
             self.temporal = config.temporal.build(channels, 1 + config.num_past)
@@ -163,12 +163,13 @@ class Lift(nn.Module):
 
     @property
     def conditional_parameters(self) -> tuple[str, ...]:
-        """Prefixes of what learns nothing in the first `image_steps`."""
+        """Prefixes of what learns nothing in the first `image_steps`, or of a depth that nobody asks for."""
+        unused = () if self.lift.uses_depth or self.config.losses.depth else ("depth.",)
         if not self.config.image_steps:
-            return ()
+            return unused
         # Each of the two image losses reaches its own half of the depth network.
         half = not (self.config.losses.depth and self.config.losses.image_classes)
-        return ("head.", "temporal.", *(("depth.",) if half else ()))
+        return ("head.", "temporal.", "lift.", *(("depth.",) if half else unused))
 
     @property
     def images_only(self) -> bool:
@@ -209,10 +210,16 @@ class Lift(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and time == 0):
                 views = self._views(maps, cameras, time, num_cameras=batch.images.shape[2])
                 depth = views.depth_logits.softmax(dim=2)
-                volumes.append(self.lift(views.context, depth, batch.cameras[:, time], grid))
+                volume = self.lift(views.context, depth, batch.cameras[:, time], grid)
+                volumes.append(self.enrich(volume, batch) if time == 0 else volume)
             current = views if current is None else current
         assert current is not None
         return volumes[0] if self.temporal is None else self.temporal(volumes), current
+
+    def enrich(self, volume: Float[Tensor, "b c x y z"], batch: Batch) -> Float[Tensor, "b c x y z"]:
+        """Return the present volume with what other sensors know; here there are none."""
+        del batch
+        return volume
 
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted losses by name; in the first `image_steps` of training those of the images alone.

@@ -21,13 +21,19 @@ from torch import Tensor, nn
 from occkit.data.transforms import reflection
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
-from occkit.losses import distill_features, distill_logits
+from occkit.losses import VoxelLossConfig, distill_features, distill_logits
 from occkit.losses.ray_distillation import RayDistillConfig, distill_along_rays
+from occkit.nn.attention import AttentionLiftConfig
+from occkit.nn.backbones import ResNetConfig, SwinConfig
+from occkit.nn.depth import DepthNetConfig
+from occkit.nn.heads import HeightInChannelsHeadConfig
 from occkit.nn.lidar import NANO_HEIGHTS, FuseLidarConfig, LidarEncoderConfig, PillarEncoderConfig, VoxelOccupancyConfig
+from occkit.nn.necks import AddNeckConfig, ConcatNeckConfig
 from occkit.samples import Batch, Prediction, Teaching
 from occkit.systems import lift
-from occkit.systems.lift import Lift, LiftConfig, Views
+from occkit.systems.lift import Lift, LiftConfig
 from occkit.training.claim import Claim, Difference, Lesson, World
+from occkit.training.optim import OptimConfig
 from occkit.training.recipe import Recipe
 
 
@@ -64,15 +70,15 @@ class Teacher(Lift):
         super().__init__(config.camera)
         heights = config.camera.grid.coarsen(config.camera.lift_stride).shape[2]
         self.lidar = config.lidar.build()
-        self.fusion = config.fuse.build(self.volume_channels, heights, self.lidar.channels)
+        self.fusion = config.fuse.build(self.lifted_channels, heights, self.lidar.channels)
 
     @property
     def conditional_parameters(self) -> tuple[str, ...]:
         """Prefixes of what learns nothing in the first `image_steps`."""
         return (*super().conditional_parameters, "lidar.", "fusion.") if self.config.image_steps else ()
 
-    def encode(self, batch: Batch) -> tuple[Float[Tensor, "b c x y z"], Views]:
-        """Return the lifted volume with the LiDAR fused in, and what the current images say.
+    def enrich(self, volume: Float[Tensor, "b c x y z"], batch: Batch) -> Float[Tensor, "b c x y z"]:
+        """Return the present volume with the LiDAR fused in.
 
         Raises:
             ConfigError: if the batch has no LiDAR points. A sweep without points is none to complain about.
@@ -82,9 +88,7 @@ class Teacher(Lift):
                 f"Teacher: frame {batch.tokens[0]} (or one beside it) has no LiDAR points; set DataConfig.load_points, "
                 "and see occkit doctor if the data set should have them"
             )
-        volume, views = super().encode(batch)
-        plane = self.lidar(batch.points, batch.grid.coarsen(self.config.lift_stride))
-        return self.fusion(volume, plane), views
+        return self.fusion(volume, self.lidar(batch.points, batch.grid.coarsen(self.config.lift_stride)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,6 +361,80 @@ def few_logits() -> Recipe:
 def few_features() -> Recipe:
     """`nano_features` with few labelled frames."""
     return _few(nano_features())
+
+
+PAPER_RAYS = RayDistillConfig(
+    termination=0.1,
+    semantics=0.05,
+    affinity=0.5,
+    num_rays=20_000,
+    pixels="lidar",
+    step=0.2,
+    far=57.4,
+    density="neg_free_logit",
+)
+"""The paper's rays: LiDAR pixels, 287 samples, 80,000 rays a step of four frames. The weights are ours: the public
+code's belong to a divergence a million times smaller."""
+
+
+def bevdet_r50() -> Recipe:
+    """The student of the paper's ablations: BEVDet-Occ with ResNet-50, 256 x 704, two frames with stereo depth."""
+    base = lift.r50_occ3d_stereo()
+    system = RadOccConfig(student=_student(base), rays=PAPER_RAYS, warmup_steps=7_000)
+    data = replace(base.data, teaching=TEACHING, segments="segments/sam")
+    return replace(base, name="radocc.bevdet_r50", system=system, data=data)
+
+
+def _swinb() -> LiftConfig:
+    return replace(
+        _student(lift.r50_occ3d_stereo()),
+        backbone=SwinConfig(out_stages=(1, 3, 4)),
+        neck=ConcatNeckConfig(channels=512),
+        depth=DepthNetConfig(context_channels=32, hidden=512),
+        losses=lift.LiftLossConfig(),
+    )
+
+
+def bevdet_swinb() -> Recipe:
+    """The student of the paper's main table: Swin-B, 512 x 1408. The head is `bevdet_r50`'s, not the wider one."""
+    base = bevdet_r50()
+    return replace(
+        base,
+        name="radocc.bevdet_swinb",
+        system=RadOccConfig(student=_swinb(), rays=replace(PAPER_RAYS, num_rays=40_000), warmup_steps=7_000),
+        data=replace(base.data, image_size=(512, 1408)),
+        optim=OptimConfig(lr=2e-4, warmup_steps=500, clip_norm=35.0),
+        batch_size=2,
+    )
+
+
+def bevdet_swinb_teacher() -> Recipe:
+    """Its teacher: the same camera branch with the pillars of one sweep."""
+    base = bevdet_swinb()
+    data = replace(base.data, teaching=None, segments=None, load_points=True)
+    return replace(base, name="radocc.bevdet_swinb_teacher", system=TeacherConfig(camera=_swinb()), data=data)
+
+
+def bevformer_r101() -> Recipe:
+    """A BEVFormer-type student: ResNet-101, 928 x 1600, attention from 200 x 200 cells, heights from channels."""
+    student = LiftConfig(
+        lift_stride=(1, 1, 16),
+        backbone=ResNetConfig(depth=101, out_stages=(3, 4)),
+        neck=AddNeckConfig(channels=256),
+        depth=DepthNetConfig(context_channels=256, hidden=256, depth_blocks=0),
+        lift=AttentionLiftConfig(),
+        head=HeightInChannelsHeadConfig(),
+        losses=lift.LiftLossConfig(voxels=VoxelLossConfig(lovasz=0.0), depth=0.0),
+    )
+    base = bevdet_r50()
+    return replace(
+        base,
+        name="radocc.bevformer_r101",
+        system=RadOccConfig(student=student, rays=replace(PAPER_RAYS, num_rays=80_000), warmup_steps=7_000),
+        data=replace(base.data, image_size=(928, 1600), num_past=0),
+        optim=OptimConfig(lr=2e-4, warmup_steps=500, clip_norm=35.0, lr_factors=(("student.backbone.", 0.1),)),
+        batch_size=1,
+    )
 
 
 def claim() -> Claim:
