@@ -17,7 +17,7 @@ NAME = "lift"
 FRAMES_PER_SECOND = 2.0
 
 
-def _batch(recipe: Recipe, *, step: int) -> Batch:
+def make_batch(recipe: Recipe, *, step: int) -> Batch:
     """Six cameras on a ring that drives on with every step, noise images and random boxes: the cost of a real frame."""
     generator = torch.Generator().manual_seed(step)
     height, width = recipe.data.image_size or (64, 176)
@@ -64,7 +64,7 @@ def _step_row(recipe: Recipe, *, images_only: bool = False) -> Row:
     batches = iter(range(1000))
 
     def step() -> None:
-        batch = _batch(recipe, step=next(batches))
+        batch = make_batch(recipe, step=next(batches))
         loss = torch.stack(list(losses(module, predict(module, batch), batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()

@@ -163,7 +163,8 @@ def test_lidar_and_fusion_learn_with_the_first_whole_step(frames):
 
 PAPER_SCALE = {
     # Trainable parameters of the backbone and of the whole model. The published students have 34.97 and 121.28 million,
-    # the teacher 135.12, of which 4.63 are a wider head; Swin-B with two output norms has 86,879,608, and that of the stereo map is a third.
+    # the teacher 135.12, of which 4.63 are a wider head. Swin-B with two output norms has 86,879,608, and the map for
+    # stereo has a third.
     "bevdet_r50": (23_508_032, 34_709_962),
     "bevdet_swinb": (86_879_608 + 256, 121_546_498),
     "bevdet_swinb_teacher": (86_879_608 + 256, 130_754_434),
