@@ -1,4 +1,4 @@
-"""A training step taught along rays, beside the same step without a teacher; rendered losses beside their dense form."""
+"""A training step taught along rays beside the same step without a teacher; rendered losses beside their dense form."""
 
 from collections.abc import Callable
 from dataclasses import replace

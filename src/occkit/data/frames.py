@@ -227,9 +227,17 @@ class FrameDataset:
     def _teaching(self, token: str) -> Teaching | None:
         if self.config.teaching is None or not self.training:
             return None
-        folder, features = self.root / self.config.teaching, self.config.teacher_features
-        options = {"num_classes": self.taxonomy.num_classes, "shape": self.grid.shape, "features": features}
-        return self._cache.get(("teaching", token), lambda: read_teaching(folder, token, **options))
+        folder = self.root / self.config.teaching
+        return self._cache.get(
+            ("teaching", token),
+            lambda: read_teaching(
+                folder,
+                token,
+                num_classes=self.taxonomy.num_classes,
+                shape=self.grid.shape,
+                features=self.config.teacher_features,
+            ),
+        )
 
     def _segments(
         self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]

@@ -109,7 +109,7 @@ def read_teaching(
 def _read(path: Path, name: str, shape: tuple[int, ...]) -> Float[Tensor, "c x y z"]:
     codes = read_npz_array(path, name, shape=shape, kinds="u")
     limits = read_npz_array(path, f"{name}_range", shape=(codes.shape[0], 2), kinds="f")
-    if codes.dtype not in (np.uint8, np.uint16) or not np.isfinite(limits).all():
+    if codes.dtype.name not in ("uint8", "uint16") or not np.isfinite(limits).all():
         raise DataError(path, f"{name}: expected 8 or 16 bits and finite limits, got {codes.dtype}", _AGAIN)
     return dequantise(codes, limits.astype(np.float32))
 

@@ -1,6 +1,7 @@
 """Volumes: residual networks over voxels, in three dimensions or with the height folded into channels."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -51,12 +52,11 @@ class VolumeNet(nn.Module):
         scales = run_stages(self.stages, volume)
         size = tuple(scales[0].shape[2:])
         # Concatenating first and mixing then is the same, but enlarges many more channels.
-        convolution, *rest = self.mix
-        kernels = convolution.weight.split([scale.shape[1] for scale in scales], dim=1)
+        kernels = cast(nn.Conv3d, self.mix[0]).weight.split([scale.shape[1] for scale in scales], dim=1)
         mixed = F.conv3d(scales[0], kernels[0])
         for scale, kernel in zip(scales[1:], kernels[1:], strict=True):
             mixed = mixed + resize_to(F.conv3d(scale, kernel), size)
-        for layer in rest:
+        for layer in list(self.mix)[1:]:
             mixed = layer(mixed)
         return mixed
 

@@ -5,7 +5,6 @@ And what a segmenter says about its images, which some of the losses ask for too
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 from jaxtyping import Bool
 from rich.console import Console
@@ -40,7 +39,7 @@ def choose_bits(num_frames: int, numbers_per_frame: int, budget_bytes: int | Non
         return 8
     for bits in (16, 8):
         if num_frames * numbers_per_frame * bits // 8 <= budget_bytes:
-            return cast(Bits, bits)
+            return bits
     needed = num_frames * numbers_per_frame
     raise ConfigError(
         f"--budget: {num_frames} frames of {numbers_per_frame:,} numbers need {needed:,} bytes at 8 bits, "
