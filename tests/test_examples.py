@@ -150,10 +150,25 @@ def test_your_own_rig(tmp_path):
     picture(out / "covered.png")
 
 
+def test_teach_along_rays(tmp_path):
+    out = tmp_path / "out"
+    text = run("07_teach_along_rays.py", out)
+    assert numbers(r"([\d]+) frames taught", text)[0] == 9
+    assert (out / "world/teaching/radocc/teaching.json").is_file()
+    shown = picture(out / "rays.png")
+    # Three rows of three: the label, the teacher, the student.
+    height, width = (shown.shape[0] - 16) // 3, (shown.shape[1] - 16) // 3
+    label = shown[:height, width + 8 : 2 * width + 8]
+    for row in (1, 2):
+        depth = shown[row * (height + 8) : row * (height + 8) + height, width + 8 : 2 * width + 8]
+        # Both have found the ground: the lower edge of the image is as near as in the label.
+        assert np.abs(depth[-10:] - label[-10:]).mean() < 60
+
+
 def test_pages_and_lengths():
     """The docstring is the page of an example: it says how to run it, what is learnt and what comes out."""
     files = sorted(EXAMPLES.glob("*.py"))
-    assert [f.name[:2] for f in files] == ["01", "02", "03", "04", "05", "06"]
+    assert [f.name[:2] for f in files] == ["01", "02", "03", "04", "05", "06", "07"]
     for file in files:
         source = file.read_text()
         page = ast.get_docstring(ast.parse(source)) or ""

@@ -160,7 +160,8 @@ def render_logits(
         depth: expected z-depth, metres.
         semantics: composited scores of the occupied classes; empty rows where no loss needs them.
     """
-    rows = logits.reshape(logits.shape[0], -1).T
+    # Weights are differences of exponentials: too fine for half precision.
+    rows = logits.reshape(logits.shape[0], -1).T.to(torch.promote_types(logits.dtype, torch.float32))
     density, semantics = fields_from_logits(rows, free_id=free_id, density=config.density)
     sigma = sample_trilinear(density[:, None].contiguous(), grid.shape, rays.points)[..., 0]
     weights = render_weights_from_density(sigma, torch.full_like(rays.t, config.step))
