@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -11,10 +12,12 @@ from scipy import stats
 
 from occkit.errors import ConfigError, OcckitError
 from occkit.files import read_json
+from occkit.systems import lift
 from occkit.training import claim_run
 from occkit.training.claim import AtLeast, Claim, Difference, Lesson, Ratio, World, flatten, judge, mean_interval
 from occkit.training.claim_card import write_card
 from occkit.training.claim_run import load_claim, run_arm, run_claim
+from occkit.training.recipe_json import recipe_to_json
 
 SCORES = {
     "new": {"occ3d.miou": [0.30, 0.34, 0.29, 0.36]},
@@ -168,6 +171,16 @@ def test_results_of_another_recipe_are_not_kept(
     outcome = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[3:] == [("short", "0")]
     assert outcome.recipes["short"]["steps"] == 2
+
+
+def test_a_field_that_came_since_does_not_make_another_recipe() -> None:
+    now = recipe_to_json(lift.debug())
+    then = json.loads(json.dumps(now))
+    del then["recipe"]["max_labelled_frames"], then["recipe"]["data"]["teaching"]
+    assert claim_run._as_of_today(then) == now
+    then["recipe"]["steps"] += 1
+    assert claim_run._as_of_today(then) != now
+    assert claim_run._as_of_today({"recipe": "?"}) == {"recipe": "?"}
 
 
 def test_a_teacher_comes_first_and_teaches_in_its_world(

@@ -32,7 +32,7 @@ from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe, available_systems, load_file
-from occkit.training.recipe_json import recipe_to_json
+from occkit.training.recipe_json import recipe_from_json, recipe_to_json
 from occkit.training.teach import write_segment_maps, write_teachings
 
 MakeWorld = Callable[[World, int, Path], None]
@@ -219,12 +219,21 @@ def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> 
     if not path.is_file():
         return None
     result: dict[str, Any] = read_json(path)
+    result["recipe"] = _as_of_today(result.get("recipe"))
     wanted = _identity(claim, arm, seed, world_seed)
     if claim.lesson is not None and arm == claim.lesson.teacher:
         root = _world_folder(out, world_seed + seed)
         if not (root / claim.lesson.folder / DESCRIPTION).is_file():
             return None  # the world was made again since, and nobody has taught there
     return result if all(result.get(key) == value for key, value in wanted.items()) else None
+
+
+def _as_of_today(recipe: Any) -> Any:
+    """Return an archived recipe with the fields that came into recipes since, at their defaults."""
+    try:
+        return recipe if recipe is None else recipe_to_json(recipe_from_json(recipe))
+    except ConfigError:
+        return recipe  # one of a user's own file, or one that is read no more: then it is another recipe
 
 
 def _world(world: World, seed: int, out: Path, make_world: MakeWorld) -> None:
