@@ -40,7 +40,7 @@ def batch(make_sample):
     return make
 
 
-@pytest.mark.parametrize("name", ["nano", "nano_no_mask", "nano_stereo", "nano_height"])
+@pytest.mark.parametrize("name", ["nano", "nano_no_mask", "nano_stereo", "nano_volume"])
 def test_every_nano_variant_trains_all_its_parameters(name, batch):
     model = small(name, grid=SMALL_GRID).build()
     frames = batch(0, num_frames=1 + model.config.num_past)
@@ -50,7 +50,7 @@ def test_every_nano_variant_trains_all_its_parameters(name, batch):
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("name", ["nano", "nano_stereo", "nano_height"])
+@pytest.mark.parametrize("name", ["nano", "nano_stereo", "nano_volume"])
 def test_a_batch_of_two_is_two_of_one_in_every_variant(name, batch):
     model = small(name, grid=SMALL_GRID).build().eval()
     frames = 1 + model.config.num_past
@@ -129,7 +129,7 @@ def test_other_rigs_and_grids_than_the_trained_ones(batch):
 def test_geometry_comes_from_the_cameras(batch):
     """Turning the rig and the images' order alike turns nothing; turning only the poses changes the prediction."""
     frames = batch(0)
-    model = settled(small("nano").build(), frames)
+    model = settled(small("nano_volume").build(), frames)
     order = [2, 0, 1]
     same = replace(frames, images=frames.images[:, :, order], cameras=frames.cameras.map(lambda t: t[:, :, order]))
     other = replace(frames, cameras=same.cameras)
@@ -141,7 +141,7 @@ def test_geometry_comes_from_the_cameras(batch):
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_camera_mask_decides_which_voxels_teach(masked, batch):
-    config = small("nano")
+    config = small("nano_volume")
     model = replace(
         config,
         losses=lift.LiftLossConfig(voxels=VoxelLossConfig(mask_camera_in_training=masked), depth=0.0),
@@ -195,7 +195,7 @@ def test_impossible_configs_are_refused(change, problem):
 
 
 def test_lift_stride_must_divide_the_grid(batch):
-    model = small("nano", lift_stride=(3, 1, 1)).build()
+    model = small("nano_volume", lift_stride=(3, 1, 1)).build()
     with pytest.raises(ValueError, match=r"cannot be divided by \(3, 1, 1\)"):
         model(batch(0))
 
@@ -263,7 +263,7 @@ def test_reduced_precision_is_finite_and_close(batch):
 
 def test_a_network_for_the_world_runs_on_the_real_frame(real_frame):
     """Other cameras, other image size, calibration with motion: nothing is bound to the rig of the training data."""
-    recipe = lift.nano_height()
+    recipe = lift.nano_volume()
     dataset = open_dataset(real_frame, split="all", config=recipe.data)
     frame = replace(collate([dataset[0]]), grid=recipe.system.grid)
     model = recipe.system.build().eval()

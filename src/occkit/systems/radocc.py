@@ -15,6 +15,7 @@ draw rays through any pixel. Each is an option of `RayDistillConfig`. docs/radoc
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -207,7 +208,9 @@ class RadOcc(nn.Module):
                     "and set DataConfig.teacher_features"
                 )
             mine = self.adapter(prediction.features)
-            mask = teaching.visible if mine.shape[2:] == teaching.visible.shape[1:] else None
+            # A larger voxel counts if anything in it is seen.
+            size = tuple(mine.shape[2:])
+            mask = F.adaptive_max_pool3d(teaching.visible[:, None].float(), size)[:, 0] > 0
             losses["features"] = self.config.features * distill_features(mine, teaching.features, mask=mask)
         return losses
 
@@ -233,6 +236,8 @@ TEACHING = "teaching/radocc"
 """Where the recipes look for the teacher's outputs, below the data's folder."""
 SEGMENTS = "segments/simulated"
 """Where the small recipes look for segments."""
+PERFECT_SEGMENTS = "segments/perfect"
+"""Where the recipe that shows what better segments would give looks for them."""
 NANO_CHANNELS = 30
 """Channels of the volume that `lift.nano` lifts, and its teacher too."""
 
@@ -306,6 +311,29 @@ def _taught(name: str, rays: RayDistillConfig | None = None, *, logits: float = 
 def nano() -> Recipe:
     """A student taught by `nano_teacher` along rays: where they end, what they show, how segments hang together."""
     return _taught("nano", RayDistillConfig(termination=0.1, semantics=0.1, affinity=1.0))
+
+
+def _nano_rays(num_rays: int) -> Recipe:
+    base = nano()
+    assert isinstance(base.system, RadOccConfig)
+    system = replace(base.system, rays=replace(base.system.rays, num_rays=num_rays))
+    return replace(base, name=f"radocc.nano_rays_{num_rays}", system=system)
+
+
+def nano_rays_300() -> Recipe:
+    """`nano` with a fifth of the rays."""
+    return _nano_rays(300)
+
+
+def nano_rays_6000() -> Recipe:
+    """`nano` with four times the rays."""
+    return _nano_rays(6000)
+
+
+def nano_perfect_segments() -> Recipe:
+    """`nano` with the true segments of the world: what a better segmenter could give."""
+    base = nano()
+    return replace(base, name="radocc.nano_perfect_segments", data=replace(base.data, segments=PERFECT_SEGMENTS))
 
 
 def nano_rdc() -> Recipe:
@@ -455,6 +483,9 @@ def claim() -> Claim:
             "double_softmax": nano_double_softmax,
             "logits": nano_logits,
             "features": nano_features,
+            "rays_300": nano_rays_300,
+            "rays_6000": nano_rays_6000,
+            "perfect_segments": nano_perfect_segments,
             "few_none": few_none,
             "few_rendered": few,
             "few_logits": few_logits,
@@ -475,6 +506,11 @@ def claim() -> Claim:
             Difference(arm="rdc", baseline="depth_map", metric="occ3d.miou"),
         ),
         world=World(scenes=250, options=("--frames", "2")),
-        lesson=Lesson(teacher="teacher", folder=TEACHING, features=True, segments=SEGMENTS),
+        lesson=Lesson(
+            teacher="teacher",
+            folder=TEACHING,
+            features=True,
+            segments={SEGMENTS: "simulated", PERFECT_SEGMENTS: "perfect"},
+        ),
         seeds=3,
     )

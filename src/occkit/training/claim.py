@@ -6,8 +6,8 @@ which all arms share, so that arms are compared in pairs. A line of a claim hold
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from scipy import stats
 
@@ -144,8 +144,8 @@ class Lesson:
     """Where its outputs go, below the world's folder: `DataConfig.teaching` of the students."""
     features: bool = False
     """Keep its voxel features too."""
-    segments: str | None = None
-    """Where simulated segments of the images go, below the world's folder: `DataConfig.segments`; None = none."""
+    segments: Mapping[str, Literal["simulated", "perfect"]] = field(default_factory=dict[str, Any])
+    """Where segments of the images go, below the world's folder (`DataConfig.segments`), and how good they are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -179,9 +179,11 @@ def _teach(lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -
     """Write what the students of a world need."""
     frames = open_dataset(root, split="train", config=recipe.data)
     write_teachings(model, frames, root / lesson.folder, features=lesson.features)
-    if lesson.segments is not None and process_state().is_main_process:
-        images = open_dataset(root, split="train", config=DataConfig(cameras=recipe.data.cameras, load_depth=False))
-        write_segment_maps(SimulatedSegmenterConfig(root=root).build(), images, root / lesson.segments)
+    for folder, kind in lesson.segments.items():
+        if process_state().is_main_process:
+            images = open_dataset(root, split="train", config=DataConfig(cameras=recipe.data.cameras, load_depth=False))
+            make = SimulatedSegmenterConfig.perfect if kind == "perfect" else SimulatedSegmenterConfig
+            write_segment_maps(make(root=root).build(), images, root / folder)
 
 
 def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
