@@ -30,7 +30,7 @@ def choose_bits(num_frames: int, numbers_per_frame: int, budget_bytes: int | Non
     Args:
         num_frames: frames to keep.
         numbers_per_frame: scores and features of one.
-        budget_bytes: None takes 8 bits, whose error is far below the difference of two teachers.
+        budget_bytes: None takes 8 bits.
 
     Raises:
         ConfigError: if 8 bits do not fit either.
