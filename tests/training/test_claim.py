@@ -237,6 +237,13 @@ def test_an_arm_that_fails_stops_the_claim_with_the_end_of_its_log(
     assert len(started) < 3
 
 
+def test_a_system_may_claim_more_than_one_thing(recipes: Path) -> None:
+    assert load_claim("radocc.effects").system == "radocc.effects"
+    assert load_claim(f"{recipes}:claim").system == load_claim(str(recipes)).system == "tiny"
+    with pytest.raises(ConfigError, match=r"no function nothing\(\)"):
+        load_claim("radocc.nothing")
+
+
 def test_a_system_without_a_claim_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigError, match=r"no function claim\(\)"):

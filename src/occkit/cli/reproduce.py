@@ -25,7 +25,7 @@ class Args:
     """See HELP."""
 
     system: tyro.conf.Positional[str]
-    """Name of a system, such as lift, or a FILE.py with a function claim()."""
+    """Name of a system, such as lift, or a FILE.py with a function claim(); another claim is radocc.effects."""
     seeds: int | None = None
     """Number of seeds; the claim's own number by default."""
     world_seed: int = 0

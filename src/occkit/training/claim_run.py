@@ -60,24 +60,29 @@ class Outcome:
 
 
 def load_claim(system: str) -> Claim:
-    """Return the claim of a system.
+    """Return a claim of a system.
 
     Args:
-        system: name of a system of occkit, or the path of a Python file with a function `claim() -> Claim`.
+        system: name of a system of occkit, or the path of a Python file with a function `claim() -> Claim`. Another
+            claim than that one is `radocc.effects`, or `file.py:effects`.
 
     Raises:
         ConfigError: if there is no such system or it claims nothing.
     """
-    if system.endswith(".py"):
-        module = load_file(Path(system))
-    elif system in available_systems():
-        module = importlib.import_module(f"occkit.systems.{system}")
+    if ".py" in system:
+        file, _, name = system.partition(":")
+        module = load_file(Path(file))
     else:
-        raise ConfigError(f"system {system!r}: there are {', '.join(available_systems())}; or give a FILE.py")
-    function = getattr(module, "claim", None)
+        known, _, name = system.partition(".")
+        if known not in available_systems():
+            raise ConfigError(f"system {system!r}: there are {', '.join(available_systems())}; or give a FILE.py")
+        module = importlib.import_module(f"occkit.systems.{known}")
+    function = getattr(module, name or "claim", None)
     claim = function() if callable(function) else None
     if not isinstance(claim, Claim):
-        raise ConfigError(f"system {system!r} claims nothing: {module.__file__} has no function claim() -> Claim")
+        raise ConfigError(
+            f"system {system!r} claims nothing: {module.__file__} has no function {name or 'claim'}() -> Claim"
+        )
     return claim
 
 
@@ -302,7 +307,7 @@ def _size(model: torch.nn.Module) -> int:
 
 
 def _code(system: str) -> Path | None:
-    return Path(system) if system.endswith(".py") else None
+    return Path(system.partition(":")[0]) if ".py" in system else None
 
 
 def _world_folder(out: Path, seed: int) -> Path:

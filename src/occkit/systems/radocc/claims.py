@@ -1,0 +1,110 @@
+"""What RadOcc claims, and what changes it."""
+
+from occkit.systems.radocc.recipes import (
+    PERFECT_SEGMENTS,
+    SEGMENTS,
+    TEACHING,
+    few,
+    few_features,
+    few_logits,
+    few_none,
+    nano,
+    nano_attention,
+    nano_attention_none,
+    nano_depth_map,
+    nano_double_softmax,
+    nano_features,
+    nano_logits,
+    nano_none,
+    nano_perfect_segments,
+    nano_rays_300,
+    nano_rays_6000,
+    nano_rdc,
+    nano_rsc,
+    nano_stereo,
+    nano_stereo_none,
+    nano_teacher,
+)
+from occkit.training.claim import Claim, Difference, Lesson, World
+
+CLAIM_WORLD = World(scenes=250, options=("--frames", "2"))
+"""200 streets to learn from, 50 others to be scored on, two frames each."""
+
+
+def claim() -> Claim:
+    """Rendered distillation against none, dense distillation and depth maps, with all labels and with few."""
+    return Claim(
+        system="radocc",
+        sentence=(
+            "Distillation along rendered rays lifts a camera student by at least 2.2 mIoU, and beats feature and logit "
+            "alignment."
+        ),
+        arms={
+            "teacher": nano_teacher,
+            "none": nano_none,
+            "rendered": nano,
+            "rdc": nano_rdc,
+            "rsc": nano_rsc,
+            "depth_map": nano_depth_map,
+            "logits": nano_logits,
+            "features": nano_features,
+            "few_none": few_none,
+            "few_rendered": few,
+            "few_logits": few_logits,
+            "few_features": few_features,
+        },
+        lines=(
+            Difference(arm="teacher", baseline="none", metric="occ3d.miou", threshold=0.1),
+            *(
+                line
+                for regime in ("", "few_")
+                for line in (
+                    Difference(arm=f"{regime}rendered", baseline=f"{regime}none", metric="occ3d.miou", threshold=0.022),
+                    Difference(arm=f"{regime}rendered", baseline=f"{regime}none", metric="rayiou.rayiou"),
+                    Difference(arm=f"{regime}rendered", baseline=f"{regime}logits", metric="occ3d.miou"),
+                    Difference(arm=f"{regime}rendered", baseline=f"{regime}features", metric="occ3d.miou"),
+                )
+            ),
+            Difference(arm="rdc", baseline="depth_map", metric="occ3d.miou"),
+        ),
+        world=CLAIM_WORLD,
+        lesson=Lesson(teacher="teacher", folder=TEACHING, features=True, segments={SEGMENTS: "simulated"}),
+        seeds=3,
+    )
+
+
+def effects() -> Claim:
+    """What rays, segments and the form of the loss change, and whether other students learn too."""
+    return Claim(
+        system="radocc.effects",
+        sentence=(
+            "More rays and better segments help, the public code's form of the divergence does nothing, and students "
+            "with stereo and with deformable attention learn from the same teacher."
+        ),
+        arms={
+            "teacher": nano_teacher,
+            "none": nano_none,
+            "rendered": nano,
+            "rays_300": nano_rays_300,
+            "rays_6000": nano_rays_6000,
+            "perfect_segments": nano_perfect_segments,
+            "double_softmax": nano_double_softmax,
+            "stereo_none": nano_stereo_none,
+            "stereo_rendered": nano_stereo,
+            "attention_none": nano_attention_none,
+            "attention_rendered": nano_attention,
+        },
+        lines=(
+            Difference(arm="rays_6000", baseline="rays_300", metric="occ3d.miou"),
+            Difference(arm="perfect_segments", baseline="rendered", metric="occ3d.miou"),
+            Difference(arm="none", baseline="double_softmax", metric="occ3d.miou", threshold=-0.005),
+            Difference(arm="double_softmax", baseline="none", metric="occ3d.miou", threshold=-0.005),
+            Difference(arm="stereo_rendered", baseline="stereo_none", metric="occ3d.miou"),
+            Difference(arm="attention_rendered", baseline="attention_none", metric="occ3d.miou"),
+        ),
+        world=CLAIM_WORLD,
+        lesson=Lesson(
+            teacher="teacher", folder=TEACHING, segments={SEGMENTS: "simulated", PERFECT_SEGMENTS: "perfect"}
+        ),
+        seeds=3,
+    )
