@@ -13,7 +13,6 @@ from PIL import Image
 from fuzz import check_reader
 from occkit.data import AugmentConfig, DataConfig, open_dataset
 from occkit.data.teaching import (
-    DESCRIPTION,
     dequantise,
     describe_teaching,
     quantise,
@@ -23,7 +22,7 @@ from occkit.data.teaching import (
 )
 from occkit.data.transforms import apply_to_image, plan_image
 from occkit.errors import DataError
-from occkit.files import write_image, write_json
+from occkit.files import write_image
 from occkit.samples import Teaching
 
 SHAPE = (5, 4, 3)
@@ -59,13 +58,18 @@ def test_what_is_not_finite_is_refused():
 def test_round_trip(tmp_path, bits):
     teaching = make_teaching(features=True)
     write_teaching(tmp_path, "a", teaching, bits=bits)
-    write_json(tmp_path / DESCRIPTION, {"features": True})
-    back = read_teaching(tmp_path, "a", num_classes=18, shape=SHAPE)
+    back = read_teaching(tmp_path, "a", num_classes=18, shape=SHAPE, features=True)
     assert torch.equal(back.visible, teaching.visible)
     bound = 80 / 2**bits
     assert (back.logits - teaching.logits).abs().max() < bound
     assert (back.features - teaching.features).abs().max() < bound
-    assert read_teaching(tmp_path, "a", num_classes=18, shape=SHAPE, features=False).features is None
+    assert read_teaching(tmp_path, "a", num_classes=18, shape=SHAPE).features is None
+
+
+def test_features_that_the_teacher_kept_are_missed(tmp_path):
+    write_teaching(tmp_path, "a", make_teaching(), bits=8)
+    with pytest.raises(DataError, match="expected an array named features"):
+        read_teaching(tmp_path, "a", num_classes=18, shape=SHAPE, features=True)
 
 
 def test_frames_that_are_missing_or_of_another_world_are_named(tmp_path):

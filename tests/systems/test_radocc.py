@@ -165,6 +165,12 @@ def test_lidar_and_fusion_learn_with_the_first_whole_step(frames):
         assert [n for n in missing if not n.startswith(model.conditional_parameters)] == []
 
 
+def test_a_teacher_without_use_for_depth_says_so():
+    attention = AttentionLiftConfig(layers=1, heads=2, heights=2, points=1, neighbours=2, hidden=16)
+    losses_without = replace(radocc.debug_teacher().system.camera.losses, depth=0.0)
+    assert teacher(lift=attention, losses=losses_without).conditional_parameters == ("depth.",)
+
+
 PAPER_SCALE = {
     # Trainable parameters of the backbone and of the whole model. The published students have 34.97 and 121.28 million,
     # the teacher 135.12, of which 4.63 are a wider head. Swin-B with two output norms has 86,879,608, and the map for

@@ -62,7 +62,7 @@ def test_outputs_are_what_the_teacher_says(world, teacher, tmp_path):
     batch = collate([frames[0]])
     with torch.no_grad():
         said = predict(model.eval(), batch)
-    back = read_teaching(tmp_path / "t", frames.tokens[0], num_classes=18, shape=frames.grid.shape)
+    back = read_teaching(tmp_path / "t", frames.tokens[0], num_classes=18, shape=frames.grid.shape, features=True)
     assert (back.logits - said.logits[0]).abs().max() < 1e-3
     assert (back.features - said.features[0]).abs().max() < 1e-3
     assert 0 < back.visible.float().mean() < 1

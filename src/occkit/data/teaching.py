@@ -78,7 +78,7 @@ def write_teaching(folder: Path, token: str, teaching: Teaching, *, bits: Bits) 
 
 
 def read_teaching(
-    folder: Path, token: str, *, num_classes: int, shape: tuple[int, int, int], features: bool = True
+    folder: Path, token: str, *, num_classes: int, shape: tuple[int, int, int], features: bool = False
 ) -> Teaching:
     """Read the teaching of a frame.
 
@@ -87,7 +87,7 @@ def read_teaching(
         token: the frame.
         num_classes: channels that the scores must have.
         shape: voxels that they must have.
-        features: read the features too, if there are any.
+        features: read the features too; they must then be there (`occkit teach --features`).
 
     Raises:
         DataError: if there is no such file, or it is damaged or of another size.
@@ -95,14 +95,12 @@ def read_teaching(
     path = teaching_path(folder, token)
     if not path.is_file():
         raise DataError(path, "the teacher has not spoken about this frame", "run occkit teach on this data set")
-    described = folder / DESCRIPTION
-    has_features = features and described.is_file() and bool(read_json(described).get("features"))
     packed = read_npz_array(path, "visible", shape=((int(np.prod(shape)) + 7) // 8,), kinds="u")
     visible = np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).astype(bool)
     return Teaching(
         logits=_read(path, "logits", (num_classes, *shape)),
         visible=torch.from_numpy(visible),
-        features=_read(path, "features", (-1, -1, -1, -1)) if has_features else None,
+        features=_read(path, "features", (-1, -1, -1, -1)) if features else None,
     )
 
 

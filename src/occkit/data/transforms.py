@@ -171,6 +171,13 @@ def reflection(grid: VoxelGrid, *, x: bool, y: bool) -> Float[Tensor, "4 4"]:
     return matrix
 
 
+def mirror_cameras(cameras: Cameras, grid: VoxelGrid, *, x: bool, y: bool) -> Cameras:
+    """Return cameras of any leading dimensions with their poses mirrored: `F @ ego_from_camera`, see `reflection`."""
+    poses = cameras.ego_from_camera
+    matrix = reflection(grid, x=x, y=y).to(poses.device)
+    return replace(cameras, ego_from_camera=(matrix @ poses.double()).to(poses))
+
+
 def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
     """Mirror the reference frame of a sample about the middle of its grid; images and depth maps stay as they are.
 
@@ -183,13 +190,12 @@ def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
         return sample
     matrix = reflection(sample.grid, x=x, y=y)
     axes = [axis - 3 for axis, flip in enumerate((x, y)) if flip]
-    poses = sample.cameras.ego_from_camera
     points = sample.points
     if points is not None:
         points = torch.cat([transform_points(matrix.to(points), points[:, :3]), points[:, 3:]], dim=-1)
     return replace(
         sample,
-        cameras=replace(sample.cameras, ego_from_camera=(matrix @ poses.double()).to(poses)),
+        cameras=mirror_cameras(sample.cameras, sample.grid, x=x, y=y),
         points=points,
         occupancy=None if sample.occupancy is None else sample.occupancy.map(lambda volume: volume.flip(axes)),
         global_from_ego=None if sample.global_from_ego is None else sample.global_from_ego @ matrix,

@@ -88,17 +88,14 @@ class AttentionLift(nn.Module):
         queries = self.ask((centres - lower) / (upper - lower) * 2 - 1)
         volumes = []
         for index in range(context.shape[0]):
-            views = [project_queries(centres, cameras[index, n], grid, self.config.heights) for n in _range(context)]
+            rig = (cameras[index, n] for n in range(context.shape[1]))
+            views = [project_queries(centres, camera, grid, self.config.heights) for camera in rig]
             x = queries
             for layer in self.layers:
                 x = layer(x, context[index], views, grid)
             volumes.append(x)
         rows = torch.stack(volumes)
         return rows.reshape(len(volumes), *grid.shape, rows.shape[2]).permute(0, 4, 1, 2, 3)
-
-
-def _range(context: Float[Tensor, "b n c h w"]) -> range:
-    return range(context.shape[1])
 
 
 def project_queries(centres: Float[Tensor, "q 3"], cameras: Cameras, grid: VoxelGrid, heights: int) -> Projections:

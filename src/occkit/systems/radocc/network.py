@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from occkit.data.transforms import reflection
+from occkit.data.transforms import mirror_cameras
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
 from occkit.losses import distill_features, distill_logits
@@ -55,7 +55,8 @@ class Teacher(Lift):
     @property
     def conditional_parameters(self) -> tuple[str, ...]:
         """Prefixes of what learns nothing in the first `image_steps`."""
-        return (*super().conditional_parameters, "lidar.", "fusion.") if self.config.image_steps else ()
+        inherited = super().conditional_parameters
+        return (*inherited, "lidar.", "fusion.") if self.config.image_steps else inherited
 
     def enrich(self, volume: Float[Tensor, "b c x y z"], batch: Batch) -> Float[Tensor, "b c x y z"]:
         """Return the present volume with the LiDAR fused in.
@@ -129,7 +130,7 @@ class RadOcc(nn.Module):
     def conditional_parameters(self) -> tuple[str, ...]:
         """Prefixes of what learns nothing in the student's first `image_steps`."""
         prefixes = tuple(f"student.{name}" for name in self.student.conditional_parameters)
-        return (*prefixes, "adapter.") if prefixes else ()
+        return (*prefixes, "adapter.") if self.config.student.image_steps else prefixes
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict from the images; neither labels nor the teacher are looked at."""
@@ -140,7 +141,9 @@ class RadOcc(nn.Module):
         for x, y in self.config.test_flips:
             axes = [axis for axis, flip in ((2, x), (3, y)) if flip]
             probability = probability + self.student(mirror(batch, x=x, y=y)).logits.softmax(dim=1).flip(axes)
-        return replace(prediction, logits=(probability / (1 + len(self.config.test_flips))).log())
+        mean = probability / (1 + len(self.config.test_flips))
+        # A class that every view rules out keeps a finite score.
+        return replace(prediction, logits=mean.clamp(min=torch.finfo(mean.dtype).tiny).log())
 
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the student's losses, and what the teacher adds to them.
@@ -197,15 +200,8 @@ class RadOcc(nn.Module):
 def mirror(batch: Batch, *, x: bool, y: bool) -> Batch:
     """Return the inputs of a batch with the reference frame mirrored about the middle of its grid.
 
-    What `occkit.data.transforms.flip_volume` does to one sample, without labels: camera poses become `F @ pose`.
+    What `occkit.data.transforms.flip_volume` does to one sample, for what a camera model looks at: labels, points and a
+    teacher's outputs are left out.
     """
-    matrix = reflection(batch.grid, x=x, y=y)
-    poses = batch.cameras.ego_from_camera
-    moved = (matrix.to(poses.device) @ poses.double()).to(poses)
-    return replace(
-        batch,
-        cameras=replace(batch.cameras, ego_from_camera=moved),
-        occupancy=None,
-        points=None,
-        teaching=None,
-    )
+    cameras = mirror_cameras(batch.cameras, batch.grid, x=x, y=y)
+    return replace(batch, cameras=cameras, occupancy=None, points=None, teaching=None)
