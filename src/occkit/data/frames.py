@@ -1,10 +1,11 @@
 """The base of every data set: how a description of a frame (files, matrices) becomes a `Sample`."""
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -140,6 +141,13 @@ class FrameDataset:
 
     def __getitem__(self, index: int) -> Sample:
         return self.sample(index)
+
+    def spread(self, limit: int) -> Self:
+        """Return a view with at most `limit` of the frames: the middle one of as many equal parts."""
+        count = min(limit, len(self))
+        chosen = copy.copy(self)
+        chosen.tokens = tuple(self.tokens[(2 * i + 1) * len(self) // (2 * count)] for i in range(count))
+        return chosen
 
     def label(self, token: str) -> Occupancy | None:
         """Return the label of a frame; None if it has none.

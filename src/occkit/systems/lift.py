@@ -502,6 +502,10 @@ def r50_kitti() -> Recipe:
     )
 
 
+CLAIM_WORLD = World(scenes=250, options=("--frames", "10"))
+"""200 streets to learn from and 50 others; drives long enough for stereo's past frames and for RayIoU's eight origins."""
+
+
 def claim() -> Claim:
     """What the camera mask, stereo and the kind of head change, on 200 training frames of a nano world."""
     return Claim(
@@ -520,6 +524,7 @@ def claim() -> Claim:
             Difference(arm="stereo", baseline="mono", metric="occ3d.miou"),
             Difference(arm="mono", baseline="volume", metric="occ3d.miou", threshold=-0.03),
         ),
-        world=World(scenes=250, options=("--frames", "2")),
+        world=CLAIM_WORLD,
+        val_frames=100,
         seeds=3,
     )

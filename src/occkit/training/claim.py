@@ -166,12 +166,16 @@ class Claim:
     """The data of one seed."""
     lesson: Lesson | None = None
     """Who teaches; None if every arm learns by itself."""
+    val_frames: int | None = None
+    """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5
     """How many seeds unless the command line says otherwise; with fewer than two no line can hold."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"claim of {self.system}: seeds must be at least 1, got {self.seeds}")
+        if self.val_frames is not None and self.val_frames < 1:
+            raise ConfigError(f"claim of {self.system}: val_frames must be at least 1, got {self.val_frames}")
         known = {*self.arms, PRIOR}
         if PRIOR in self.arms:
             raise ConfigError(f"claim of {self.system}: no arm may be called {PRIOR!r}, which is the constant prior")

@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import gather_object
 
 from occkit.data.datasets import open_dataset
-from occkit.data.frames import DataConfig
+from occkit.data.frames import DataConfig, FrameDataset
 from occkit.data.teaching import DESCRIPTION
 from occkit.errors import ConfigError, DataError, OcckitError
 from occkit.files import read_json, write_json
@@ -155,8 +155,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
     costs: dict[str, float] = {}
     if arm == PRIOR:
         prior = fit_prior(open_dataset(root, split="train", config=DataConfig()))
-        val_set = open_dataset(root, split="val", config=DataConfig())
-        evaluator = evaluate_prior(prior, val_set, claim.protocols)
+        evaluator = evaluate_prior(prior, _scored(claim, root, DataConfig()), claim.protocols)
     else:
         recipe = _recipe(claim, arm, seed)
         run, resume = _run_folder(out, arm, seed, identity)
@@ -165,7 +164,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         # The last weights and not the best: those were chosen by the frames that are scored here.
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
         costs = {"cost.train_s": time.perf_counter() - started, "cost.parameters": float(_size(model))}
-        evaluator = evaluate_model(model, open_dataset(root, split="val", config=recipe.data), claim.protocols)
+        evaluator = evaluate_model(model, _scored(claim, root, recipe.data), claim.protocols)
         if claim.lesson is not None and claim.lesson.teacher == arm:
             _teach(claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
@@ -178,6 +177,11 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             "cpu_s": cpu_s,
         }
         write_json(_result(out, arm, seed), result)
+
+
+def _scored(claim: Claim, root: Path, config: DataConfig) -> FrameDataset:
+    val_set = open_dataset(root, split="val", config=config)
+    return val_set if claim.val_frames is None else val_set.spread(claim.val_frames)
 
 
 def _teach(lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -> None:
@@ -211,6 +215,8 @@ def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, A
     recipe = None if arm == PRIOR else recipe_to_json(_recipe(claim, arm, seed))
     world = {**asdict(claim.world), "options": list(claim.world.options), "seed": world_seed + seed}
     identity = {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
+    if claim.val_frames is not None:
+        identity["val_frames"] = claim.val_frames
     if claim.lesson is not None and arm != PRIOR:
         taught_by = recipe_to_json(_recipe(claim, claim.lesson.teacher, seed))
         identity["lesson"] = {**asdict(claim.lesson), "recipe": taught_by}
@@ -218,7 +224,8 @@ def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, A
 
 
 def _recipe(claim: Claim, arm: str, seed: int) -> Recipe:
-    return replace(claim.arms[arm](), seed=seed)
+    recipe = replace(claim.arms[arm](), seed=seed)
+    return recipe if claim.val_frames is None else replace(recipe, max_val_frames=claim.val_frames)
 
 
 def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> dict[str, Any] | None:

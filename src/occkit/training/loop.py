@@ -4,7 +4,6 @@ Everything random follows from (seed, step, process): the order of frames, augme
 Under `torchrun` each process takes its share of the frames and gradients are averaged; alone it is the same code.
 """
 
-import copy
 import json
 import signal
 import threading
@@ -294,19 +293,11 @@ def _frames(root: Path, recipe: Recipe, split: Literal["train", "val"]) -> Frame
     dataset = open_dataset(root, split=split, config=recipe.data, training=split == "train")
     if len(dataset) == 0:
         raise DataError(root, f"the {split} split has no frames", "see what `occkit doctor` says about the folder")
-    dataset = dataset if limit is None else _spread(dataset, limit)
+    dataset = dataset if limit is None else dataset.spread(limit)
     if split == "train" and recipe.max_labelled_frames is not None:
-        labelled = _spread(dataset, recipe.max_labelled_frames).tokens
+        labelled = dataset.spread(recipe.max_labelled_frames).tokens
         dataset.withheld = frozenset(dataset.tokens) - frozenset(labelled)
     return dataset
-
-
-def _spread(dataset: FrameDataset, limit: int) -> FrameDataset:
-    """Return a view of a data set with at most `limit` of its frames: the middle one of as many equal parts."""
-    count = min(limit, len(dataset))
-    chosen = copy.copy(dataset)
-    chosen.tokens = tuple(dataset.tokens[(2 * i + 1) * len(dataset) // (2 * count)] for i in range(count))
-    return chosen
 
 
 def _step_seed(seed: int, step: int, process: int) -> int:
