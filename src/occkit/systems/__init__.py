@@ -1,1 +1,1 @@
-"""ROOMS: one file a method, with its config, network, losses and recipes."""
+"""ROOMS: one folder a method: its network, its recipes and what it claims."""
