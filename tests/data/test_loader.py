@@ -10,6 +10,7 @@ import torch
 from occkit.data import (
     AugmentConfig,
     DataConfig,
+    Turns,
     batch_indices,
     evaluation_indices,
     iterate_batches,
@@ -57,6 +58,27 @@ def test_processes_share_out_the_batch_of_one(world_size):
 def test_the_order_is_fixed_for_ever():
     """A resumed training must see what the stopped one would have seen, also after an update of this package."""
     assert batch_indices(10, batch_size=10, step=0, seed=0) == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]
+
+
+def test_a_small_group_takes_turns_with_a_large_one():
+    turns = Turns(first=(0, 1), second=tuple(range(2, 10)), share=0.5)
+    order = [batch_indices(10, batch_size=2, step=step, seed=0, turns=turns) for step in range(8)]
+    assert [sum(i < 2 for i in batch) for batch in order] == [1] * 8
+    seen = [i for batch in order for i in batch]
+    assert sorted(i for i in seen if i >= 2) == list(range(2, 10))
+    assert [seen.count(i) for i in (0, 1)] == [4, 4]
+    alone = Turns(first=(4, 7), second=(), share=1.0)
+    assert sorted(batch_indices(10, batch_size=2, step=3, seed=0, turns=alone)) == [4, 7]
+    thirds = Turns(first=(0,), second=(1,), share=0.3)
+    assert sum(i == 0 for i in batch_indices(2, batch_size=100, step=0, seed=0, turns=thirds)) == 30
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "share"), [((), (1,), 0.5), ((1,), (), 0.5), ((1,), (2,), 0.0), ((1,), (2,), 2)]
+)
+def test_turns_need_two_groups_and_a_share(first, second, share):
+    with pytest.raises(ConfigError, match="share"):
+        Turns(first=first, second=second, share=share)
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"step": -1}, {"rank": 2, "world_size": 2}, {"world_size": 0}])

@@ -7,6 +7,7 @@ from occkit.data.datasets import open_dataset
 from occkit.errors import ConfigError
 from occkit.geometry import VoxelGrid
 from occkit.losses import VoxelLossConfig
+from occkit.nn.depth import DepthNetConfig
 from occkit.nn.temporal import ConcatTemporalConfig
 from occkit.samples import collate
 from occkit.systems import lift
@@ -186,7 +187,7 @@ def test_errors_name_what_is_missing(batch):
         ({"losses": lift.LiftLossConfig(voxels=VoxelLossConfig(class_weights=(1.0, 2.0)))}, "2 weights"),
         ({"losses": lift.LiftLossConfig(image_classes=1.0)}, "set image_classes to True"),
         ({"image_steps": 5, "losses": lift.LiftLossConfig(depth=0.0)}, "to learn from"),
-        ({"image_classes": True, "depth": lift.DepthNetConfig(context_channels=4)}, "takes 18 of the context channels"),
+        ({"image_classes": True, "depth": DepthNetConfig(context_channels=4)}, "takes 18 of the context channels"),
     ],
 )
 def test_impossible_configs_are_refused(change, problem):

@@ -88,6 +88,8 @@ def test_a_claim_checks_its_names() -> None:
         )
     with pytest.raises(ConfigError, match="prior"):
         Claim(system="s", sentence="", arms={"prior": lambda: None}, lines=())  # type: ignore[dict-item, return-value]
+    with pytest.raises(ConfigError, match="val_frames"):
+        Claim(system="s", sentence="", arms={}, lines=(), val_frames=0)
     with pytest.raises(ConfigError, match=r"no metric 'occ3d\.iou'; it has occ3d\.miou"):
         judge(AtLeast(arm="new", metric="occ3d.iou", threshold=0), SCORES)
 
@@ -171,6 +173,11 @@ def test_results_of_another_recipe_are_not_kept(
     outcome = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[3:] == [("short", "0")]
     assert outcome.recipes["short"]["steps"] == 2
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, arms=arms, val_frames=1))
+    fewer = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert in_process[4:] == [("prior", "0"), ("long", "0"), ("short", "0")]
+    assert fewer.recipes["short"]["max_val_frames"] == 1
+    assert fewer.scores["prior"] != outcome.scores["prior"]
 
 
 def test_a_field_that_came_since_does_not_make_another_recipe() -> None:

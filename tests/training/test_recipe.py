@@ -138,7 +138,16 @@ def test_what_is_not_a_field_cannot_be_overridden(recipe: Recipe, arguments: lis
 
 
 @pytest.mark.parametrize(
-    "values", [{"steps": 0}, {"ema_decay": 1.0}, {"protocols": ()}, {"accumulate": 0}, {"max_val_frames": 0}]
+    "values",
+    [
+        {"steps": 0},
+        {"ema_decay": 1.0},
+        {"protocols": ()},
+        {"accumulate": 0},
+        {"max_val_frames": 0},
+        {"labelled_share": 0.5},
+        {"labelled_share": 1.5, "max_labelled_frames": 2},
+    ],
 )
 def test_a_recipe_checks_its_values(recipe: Recipe, values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(values)) if "protocols" not in values else "protocol"):

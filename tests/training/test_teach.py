@@ -15,7 +15,7 @@ from occkit.foundation import SimulatedSegmenterConfig, read_segments
 from occkit.samples import collate
 from occkit.systems import radocc
 from occkit.training.checkpoint import save_pretrained
-from occkit.training.loop import _frames
+from occkit.training.loop import _frames, _turns
 from occkit.training.system import build_system, predict
 from occkit.training.teach import choose_bits, visible_to_cameras, write_segment_maps, write_teachings
 from occkit.world import PRESETS, generate
@@ -132,4 +132,9 @@ def test_few_labels_are_spread_evenly(world):
     recipe = replace(recipe, data=replace(recipe.data, teaching=None, segments=None))
     frames = _frames(world, recipe, "train")
     assert len(frames.withheld) == 1
+    assert _turns(frames, recipe) is None
+    turns = _turns(frames, replace(recipe, labelled_share=0.5))
+    assert turns is not None
+    assert frames.tokens[turns.second[0]] in frames.withheld
+    assert frames.tokens[turns.first[0]] not in frames.withheld
     assert _frames(world, recipe, "val").withheld == frozenset()

@@ -5,7 +5,7 @@ training with them. Modules named after a format (`occ3d`, `semantickitti`, `sur
 """
 
 from occkit.data.datasets import DataConfig, FrameDataset, Split, open_dataset
-from occkit.data.loader import batch_indices, evaluation_indices, iterate_batches, iterate_evaluation
+from occkit.data.loader import Turns, batch_indices, evaluation_indices, iterate_batches, iterate_evaluation
 from occkit.data.transforms import AugmentConfig
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DataConfig",
     "FrameDataset",
     "Split",
+    "Turns",
     "batch_indices",
     "evaluation_indices",
     "iterate_batches",

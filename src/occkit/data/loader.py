@@ -4,13 +4,16 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
+from math import floor
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from occkit.data.frames import FrameDataset
+from occkit.errors import ConfigError
 from occkit.samples import Batch, Sample, collate
 
 _AHEAD = 2
@@ -18,8 +21,40 @@ _AHEAD = 2
 
 
 @lru_cache(maxsize=4)
-def _permutation(num_frames: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(num_frames)
+def _permutation(num_frames: int, *key: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(key).permutation(num_frames)
+
+
+def _deal(position: int, num_frames: int, *key: int) -> int:
+    """Return the frame at a position of an endless sequence of epochs, each a permutation drawn from the key."""
+    epoch, offset = divmod(position, num_frames)
+    return int(_permutation(num_frames, *key, epoch)[offset])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Two groups of frames that take turns, so that a small one is not lost among many."""
+
+    first: tuple[int, ...]
+    """Frames of one group."""
+    second: tuple[int, ...]
+    """Frames of the other; not needed if the share is 1."""
+    share: float
+    """Share of the first group in what is dealt: 0.5 alternates, 1 deals nothing else."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1 or not self.first or (self.share < 1 and not self.second):
+            sizes = f"{len(self.first)} and {len(self.second)} frames"
+            raise ConfigError(
+                f"Turns: the share must lie in (0, 1], of groups that are not empty: {self.share} of {sizes}"
+            )
+
+    def at(self, position: int, seed: int) -> int:
+        """Return the frame at a position of the endless sequence."""
+        dealt = floor(position * self.share)
+        if floor((position + 1) * self.share) > dealt:
+            return self.first[_deal(dealt, len(self.first), seed, 1)]
+        return self.second[_deal(position - dealt, len(self.second), seed, 2)]
 
 
 def _check(**counts: int) -> None:
@@ -37,7 +72,14 @@ def _positions(batch_size: int, step: int, rank: int, world_size: int) -> range:
 
 
 def batch_indices(
-    num_frames: int, *, batch_size: int, step: int, seed: int, rank: int = 0, world_size: int = 1
+    num_frames: int,
+    *,
+    batch_size: int,
+    step: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    turns: Turns | None = None,
 ) -> list[int]:
     """Return the frames of one process's batch at one step.
 
@@ -52,16 +94,16 @@ def batch_indices(
         seed: of the order.
         rank: this process.
         world_size: number of processes.
+        turns: deal two groups of frames in turns, each from epochs of its own.
 
     Raises:
         ValueError: if a count is below 1 or rank is not in the world.
     """
     _check(num_frames=num_frames)
-    indices = []
-    for position in _positions(batch_size, step, rank, world_size):
-        epoch, offset = divmod(position, num_frames)
-        indices.append(int(_permutation(num_frames, seed, epoch)[offset]))
-    return indices
+    positions = _positions(batch_size, step, rank, world_size)
+    if turns is None:
+        return [_deal(position, num_frames, seed) for position in positions]
+    return [turns.at(position, seed) for position in positions]
 
 
 def evaluation_indices(num_frames: int, rank: int = 0, world_size: int = 1) -> list[int]:
@@ -85,6 +127,7 @@ def iterate_batches(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    turns: Turns | None = None,
     num_workers: int = 2,
 ) -> Iterator[Batch]:
     """Yield the training batches of steps `start_step` to `start_step + steps - 1`, prepared ahead by threads.
@@ -99,6 +142,7 @@ def iterate_batches(
         seed: of order and augmentation.
         rank: this process.
         world_size: number of processes.
+        turns: as in `batch_indices`.
         num_workers: threads that read and decode; 0 reads in the calling thread.
 
     Raises:
@@ -108,7 +152,7 @@ def iterate_batches(
     def jobs() -> Iterator[list[tuple[int, int | None]]]:
         for step in range(start_step, start_step + steps):
             where = {"batch_size": batch_size, "step": step, "rank": rank, "world_size": world_size}
-            indices = batch_indices(len(dataset), seed=seed, **where)
+            indices = batch_indices(len(dataset), seed=seed, turns=turns, **where)
             yield [(i, _mix(seed, p)) for i, p in zip(indices, _positions(**where), strict=True)]
 
     return _run(dataset, jobs(), num_workers)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from occkit.data.datasets import open_dataset
 from occkit.data.frames import FrameDataset
-from occkit.data.loader import iterate_batches
+from occkit.data.loader import Turns, iterate_batches
 from occkit.errors import ConfigError, DataError, OcckitError
 from occkit.files import read_json, write_json
 from occkit.samples import Batch
@@ -149,6 +149,7 @@ class _Trainer:
             seed=self.recipe.seed,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
+            turns=_turns(self.train_set, self.recipe),
             num_workers=self.recipe.num_workers,
         )
 
@@ -298,6 +299,14 @@ def _frames(root: Path, recipe: Recipe, split: Literal["train", "val"]) -> Frame
         labelled = dataset.spread(recipe.max_labelled_frames).tokens
         dataset.withheld = frozenset(dataset.tokens) - frozenset(labelled)
     return dataset
+
+
+def _turns(dataset: FrameDataset, recipe: Recipe) -> Turns | None:
+    if recipe.labelled_share is None:
+        return None
+    withheld = tuple(i for i, token in enumerate(dataset.tokens) if token in dataset.withheld)
+    labelled = tuple(i for i, token in enumerate(dataset.tokens) if token not in dataset.withheld)
+    return Turns(first=labelled, second=withheld, share=recipe.labelled_share)
 
 
 def _step_seed(seed: int, step: int, process: int) -> int:

@@ -55,6 +55,9 @@ class Recipe:
     """Use only so many frames of the training split, evenly spread; None = all."""
     max_labelled_frames: int | None = None
     """Show the labels of only so many of these, evenly spread, as if the others had none; None = all."""
+    labelled_share: float | None = None
+    """Deal labelled frames and the others in turns, this share of them labelled; 1 leaves the others out. None deals
+    all alike."""
     max_val_frames: int | None = None
     """Use only so many frames of the validation split, evenly spread; None = all."""
     num_workers: int = 2
@@ -68,6 +71,11 @@ class Recipe:
                 raise ConfigError(f"recipe {self.name}: {name} must be at least 1, got {value}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"recipe {self.name}: ema_decay must lie between 0 and 1, got {self.ema_decay}")
+        if self.labelled_share is not None and not (0 < self.labelled_share <= 1 and self.max_labelled_frames):
+            raise ConfigError(
+                f"recipe {self.name}: labelled_share must lie in (0, 1] and needs max_labelled_frames, got "
+                f"{self.labelled_share} of {self.max_labelled_frames}"
+            )
         if self.evaluate_every is not None and not self.protocols:
             raise ConfigError(f"recipe {self.name}: evaluate_every needs at least one protocol")
 

@@ -55,8 +55,8 @@ def debug_teacher() -> Recipe:
 
 def _shorter(recipe: Recipe) -> Recipe:
     """`lift.nano`, shorter: the claim trains it three dozen times."""
-    system = replace(_student(recipe), image_steps=200)
-    return replace(recipe, system=system, steps=500, evaluate_every=None)
+    system = replace(_student(recipe), image_steps=130)
+    return replace(recipe, system=system, steps=350, evaluate_every=None)
 
 
 def nano_teacher() -> Recipe:
@@ -187,8 +187,9 @@ def nano_features() -> Recipe:
 
 
 def _few(recipe: Recipe) -> Recipe:
-    """The labels of 60 of the 200 frames; the teacher, who saw all of them, speaks on the rest."""
-    return replace(recipe, name=recipe.name.replace("nano", "few", 1), max_labelled_frames=60)
+    """The labels of 60 of the 200 frames, one frame of each step; the teacher, who saw all, speaks on the others."""
+    name = recipe.name.replace("nano", "few", 1)
+    return replace(recipe, name=name, max_labelled_frames=60, labelled_share=0.5)
 
 
 def few() -> Recipe:
@@ -197,8 +198,13 @@ def few() -> Recipe:
 
 
 def few_none() -> Recipe:
-    """`nano_none` with few labelled frames."""
+    """`nano_none` with few labelled frames; of the others it learns the LiDAR's depth alone."""
     return _few(nano_none())
+
+
+def few_labelled() -> Recipe:
+    """The same without those others: each step sees two labelled frames."""
+    return replace(_few(nano_none()), name="radocc.few_labelled", labelled_share=1.0)
 
 
 def few_logits() -> Recipe:
