@@ -212,9 +212,9 @@ def iterate_json_records(path: Path) -> Iterator[dict[str, Any]]:
         DataError: if the file is not a list of objects, each of at most a million characters.
     """
     stream, _ = open_file(path, max_bytes=MAX_TABLE_BYTES)
-    with stream:
+    with stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
         try:
-            yield from _scan_records(io.TextIOWrapper(stream, encoding="utf-8-sig"))
+            yield from _scan_records(text)
         except (ValueError, RecursionError, OSError) as error:
             raise DataError(path, f"is not a JSON list of records ({_reason(error)})", _DAMAGED) from error
 

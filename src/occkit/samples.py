@@ -121,6 +121,10 @@ class Sample:
     """What a teacher says about the frame."""
     segments: Int64[Tensor, "n h w"] | None = None
     """Segment of each pixel of the current images, ids of one image; -1 for none."""
+    sources: UInt8[Tensor, "s n 3 h w"] | None = None
+    """Images of the same cameras at other times, past or future, for losses that compare views."""
+    source_cameras: Cameras | None = None
+    """Leading dimensions `[s, n]`; poses in the reference frame."""
 
     def __post_init__(self) -> None:
         expected = (self.images.shape[0], self.images.shape[1])
@@ -161,6 +165,10 @@ class Batch:
     """What a teacher says; None if any sample lacks it."""
     segments: Int64[Tensor, "b n h w"] | None = None
     """Segments of the current images, -1 for none; None if any sample lacks them."""
+    sources: UInt8[Tensor, "b s n 3 h w"] | None = None
+    """Images of the same cameras at other times; None if any sample lacks them."""
+    source_cameras: Cameras | None = None
+    """Leading dimensions `[b, s, n]`; poses in each sample's reference frame."""
 
     @property
     def size(self) -> int:
@@ -250,6 +258,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         captions=_all_or_none([s.caption for s in samples]),
         teaching=_stack_teaching([s.teaching for s in samples]),
         segments=_stack([s.segments for s in samples]),
+        sources=_stack([s.sources for s in samples]),
+        source_cameras=_stack_sources([s.source_cameras for s in samples]),
     )
 
 
@@ -288,6 +298,11 @@ def _stack_cameras(cameras: Sequence[Cameras]) -> Cameras:
         ego_from_camera=torch.stack([c.ego_from_camera for c in cameras]),
         distortion=None if lenses is None else torch.stack(lenses),
     )
+
+
+def _stack_sources(cameras: Sequence[Cameras | None]) -> Cameras | None:
+    present = _all_or_none(cameras)
+    return None if present is None else _stack_cameras(present)
 
 
 def _stack_occupancy(labels: Sequence[Occupancy | None]) -> Occupancy | None:

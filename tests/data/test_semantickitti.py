@@ -223,7 +223,7 @@ def test_faults_of_the_text_files(tmp_path):
     with pytest.raises(DataError, match="line 1: expected a rotation"):
         opened(tmp_path)
     (folder / "poses.txt").unlink()
-    with pytest.raises(DataError, match="past frames need it"):
+    with pytest.raises(DataError, match="images of other times need it"):
         opened(tmp_path, config=DataConfig(num_past=1))
     with pytest.raises(DataError, match="no sequence of the split 'val'"):
         opened(tmp_path, "val")

@@ -47,6 +47,11 @@ class DataConfig:
     """With an `image_size`: scale to its width and cut off the top; False scales both axes on their own."""
     num_past: int = 0
     """Past keyframes loaded as further cameras; a scene's first frames repeat the oldest there is."""
+    source_steps: tuple[int, ...] = ()
+    """Images of the cameras at other times, training only: (-1, 1) are those before and after. Frames that lack one are
+    left out."""
+    source_kind: Literal["sweep", "keyframe"] = "sweep"
+    """What a step leads to: the camera's next image, keyframe or not, or that of the next keyframe."""
     cameras: tuple[str, ...] | None = None
     """Names, in the order wanted; None takes all of the rig (SemanticKITTI: image_2)."""
     load_points: bool = False
@@ -67,6 +72,8 @@ class DataConfig:
             raise ConfigError(f"image_size: expected positive (height, width), got {self.image_size}")
         if self.num_past < 0:
             raise ConfigError(f"num_past: expected 0 or more, got {self.num_past}")
+        if 0 in self.source_steps or len(set(self.source_steps)) != len(self.source_steps):
+            raise ConfigError(f"source_steps: expected different steps other than 0, got {self.source_steps}")
         if self.cameras is not None and (not self.cameras or len(set(self.cameras)) != len(self.cameras)):
             raise ConfigError(f"cameras: expected different names, got {self.cameras}")
 
@@ -103,6 +110,8 @@ class Frame:
     """Pose of the reference frame, where known."""
     caption: str | None = None
     """One line of text."""
+    sources: tuple[tuple[View, ...], ...] = ()
+    """`[s][n]`: the images that `DataConfig.source_steps` asks for."""
 
 
 class FrameDataset:
@@ -186,7 +195,8 @@ class FrameDataset:
         frame = self._frame(token)
         num_cameras = len(frame.views[0])
         seeds = [None] * num_cameras if rng is None else rng.integers(2**63, size=num_cameras).tolist()
-        images, cameras = self._look(frame, augment, seeds)
+        images, cameras = self._look(frame.views, augment, seeds)
+        sources = self._look(frame.sources, augment, seeds) if frame.sources else (None, None)
         points = None
         if self.config.load_points or self.config.load_depth:
             points = self._cache.get(("points", token), lambda: self._points(token))
@@ -206,6 +216,8 @@ class FrameDataset:
             caption=frame.caption,
             teaching=self._teaching(token),
             segments=self._segments(frame, augment, seeds),
+            sources=sources[0],
+            source_cameras=sources[1],
         )
         if augment is None or rng is None:
             return sample
@@ -260,18 +272,20 @@ class FrameDataset:
             maps.append(read_segment_map(path, self._plan(stored, augment, seed), stored=stored))
         return torch.stack(maps)
 
-    def _look(self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]) -> tuple[Tensor, Cameras]:
-        """Read the images of a frame; one draw of the augmentation serves a camera in all its frames."""
-        num_lens = max(len(view.distortion) for row in frame.views for view in row)
+    def _look(
+        self, views: Sequence[Sequence[View]], augment: AugmentConfig | None, seeds: Sequence[int | None]
+    ) -> tuple[Tensor, Cameras]:
+        """Read rows of images; one draw of the augmentation serves a camera in all its rows."""
+        num_lens = max(len(view.distortion) for row in views for view in row)
         images, cameras = [], []
-        for row in frame.views:
+        for row in views:
             for view, seed in zip(row, seeds, strict=True):
                 image, camera = self._see(view, augment, seed)
                 images.append(image)
                 lens = torch.zeros(8)
                 lens[: len(view.distortion)] = torch.tensor(view.distortion)
                 cameras.append(replace(camera, distortion=lens if num_lens else None))
-        shape = (len(frame.views), len(frame.views[0]))
+        shape = (len(views), len(views[0]))
         stacked = replace(
             cameras[0],
             intrinsics=torch.stack([c.intrinsics for c in cameras]).float(),
@@ -306,6 +320,10 @@ class FrameDataset:
     def _pixels(self, view: View) -> tuple[Tensor, tuple[int, int]]:
         picture, stored = _decode(view, self.image_size)
         return torch.from_numpy(apply_to_image(picture, self._plan(stored, None, None))), stored
+
+    @property
+    def _source_steps(self) -> tuple[int, ...]:
+        return self.config.source_steps if self.training else ()
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -385,6 +403,12 @@ def read_captions(root: Path) -> dict[str, str]:
     if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
         raise DataError(path, "expected an object {token: text}", "write it again")
     return document
+
+
+def beside(order: Sequence[T], position: int, steps: Sequence[int]) -> list[T] | None:
+    """Return the items that lie `steps` away from the one at `position`; None if the order ends before."""
+    places = [position + step for step in steps]
+    return [order[place] for place in places] if all(0 <= place < len(order) for place in places) else None
 
 
 def history(order: Sequence[T], position: int, num_past: int) -> list[T]:

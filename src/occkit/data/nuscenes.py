@@ -1,6 +1,7 @@
 """nuScenes key frames with Occ3D labels: full, mini, partly downloaded or generated."""
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from occkit.data.frames import (
     FrameDataset,
     Split,
     View,
+    beside,
     choose_cameras,
     history,
     origins_along,
@@ -62,7 +64,8 @@ class NuScenesDataset(FrameDataset):
     ) -> None:
         super().__init__(root, config=config, training=training, cache_bytes=cache_bytes)
         self.taxonomy = OCC3D
-        self.tables = read_tables(_version_folder(root, split))
+        steps = self._source_steps if config.source_kind == "sweep" else ()
+        self.tables = read_tables(_version_folder(root, split), steps=steps)
         self.camera_names = choose_cameras(root, config.cameras, self.tables.cameras)
         self._scene_of = {token: name for name, tokens in self.tables.scenes.items() for token in tokens}
         self._has_file = lru_cache(maxsize=None)(_listing)
@@ -70,6 +73,8 @@ class NuScenesDataset(FrameDataset):
         tokens = [token for name in scenes for token in self.tables.scenes[name]]
         self._check_recordings(tokens)
         tokens = self._keep(tokens, self._has_images, "image of every camera")
+        if self._source_steps:
+            tokens = self._keep(tokens, self._has_sources, f"image {self._source_steps} steps away of every camera")
         self._labels = root / "gts"
         tokens = self._keep_labelled(tokens, self._has_label)
         self._lidar_tokens = frozenset(token for token in tokens if self._has_lidar(token))
@@ -94,6 +99,21 @@ class NuScenesDataset(FrameDataset):
 
     def _has_images(self, token: str) -> bool:
         return all(self._exists(self._recording(token, name)) for name in self.camera_names)
+
+    def _sources(self, token: str) -> list[dict[str, Recording]] | None:
+        """Return the recordings beside a frame by camera, a step each; None if any is not there."""
+        if self.config.source_kind == "keyframe":
+            order = self.tables.scenes[self._scene_of[token]]
+            others = beside(order, order.index(token), self._source_steps)
+            return None if others is None else [self.tables.recordings[other] for other in others]
+        nearby = self.tables.nearby[token]
+        if any(step not in nearby.get(name, {}) for name in self.camera_names for step in self._source_steps):
+            return None
+        return [{name: nearby[name][step] for name in self.camera_names} for step in self._source_steps]
+
+    def _has_sources(self, token: str) -> bool:
+        sources = self._sources(token)
+        return sources is not None and all(self._exists(row[name]) for row in sources for name in self.camera_names)
 
     def _has_lidar(self, token: str) -> bool:
         return self._exists(self._recording(token, LIDAR))
@@ -150,13 +170,16 @@ class NuScenesDataset(FrameDataset):
             token=token,
             scene=scene,
             timestamp=self.tables.timestamps[token],
-            views=tuple(tuple(self._view(t, name, reference) for name in self.camera_names) for t in past),
+            views=tuple(self._views(self.tables.recordings[t], reference) for t in past),
+            sources=tuple(self._views(row, reference) for row in self._sources(token) or ()),
             global_from_ego=reference,
             caption=self._captions.get(token),
         )
 
-    def _view(self, token: str, channel: str, reference: Floats) -> View:
-        camera = self._recording(token, channel)
+    def _views(self, recordings: Mapping[str, Recording], reference: Floats) -> tuple[View, ...]:
+        return tuple(self._view(recordings[name], name, reference) for name in self.camera_names)
+
+    def _view(self, camera: Recording, channel: str, reference: Floats) -> View:
         if camera.intrinsics is None:
             raise DataError(self.tables.folder, f"{channel} is no camera", "name cameras only")
         pose = compensate_motion(

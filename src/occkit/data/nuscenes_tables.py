@@ -1,7 +1,7 @@
 """The relational tables of nuScenes (`v1.0-*/*.json`), read without the devkit.
 
 Six of them place an image or a sweep: `scene`, `sample`, `sample_data`, `calibrated_sensor`, `ego_pose`, `sensor`. The
-two large ones are streamed, and only key frames of cameras and of the LiDAR are kept.
+two large ones are streamed; kept are key frames of cameras and of the LiDAR, and what lies beside them if wanted.
 
 Source: Caesar et al., "nuScenes", 2020; the published schema.
 """
@@ -9,7 +9,7 @@ Source: Caesar et al., "nuScenes", 2020; the published schema.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -58,6 +58,8 @@ class Tables:
     """Sample token -> channel -> recording."""
     cameras: tuple[str, ...]
     """Channels that are cameras."""
+    nearby: dict[str, dict[str, dict[int, Recording]]]
+    """Sample token -> camera -> step -> the recording so many before (negative) or after its key frame."""
 
 
 def matrix_of(pose: Floats) -> Floats:
@@ -66,8 +68,13 @@ def matrix_of(pose: Floats) -> Floats:
     return pose_from_quaternion(both[:4], both[4:]).numpy()
 
 
-def read_tables(folder: Path) -> Tables:
+def read_tables(folder: Path, *, steps: Collection[int] = ()) -> Tables:
     """Read the tables of a version folder.
+
+    Args:
+        folder: `<root>/v1.0-*`.
+        steps: which recordings beside each key frame of a camera to keep, sweeps or key frames; needs a second reading
+            of the largest table.
 
     Raises:
         DataError: if a table is missing or damaged, or a row points to one that is not there.
@@ -75,19 +82,25 @@ def read_tables(folder: Path) -> Tables:
     channels, cameras = _read_sensors(folder)
     mountings = _read_mountings(folder, channels)
     scenes, timestamps, scene_of = _read_scenes(folder)
-    rows = list(_key_rows(folder, mountings, timestamps))
-    poses = _read_poses(folder, {pose for *_, pose in rows})
+    beside = _beside_keys(folder, mountings, scene_of, steps) if steps else {}
+    rows = list(_wanted_rows(folder, mountings, timestamps, beside))
+    poses = _read_poses(folder, {row.pose for row in rows})
     recordings: dict[str, dict[str, Recording]] = {token: {} for token in timestamps}
-    for sample, row, mounting, pose in rows:
-        channel, ego_from_sensor, intrinsics = mountings[mounting]
-        recordings[sample][channel] = Recording(
-            file=row[0],
-            timestamp=row[1],
-            size=row[2],
+    nearby: dict[str, dict[str, dict[int, Recording]]] = {token: {} for token in timestamps}
+    for row in rows:
+        channel, ego_from_sensor, intrinsics = mountings[row.mounting]
+        recording = Recording(
+            file=row.file,
+            timestamp=row.timestamp,
+            size=row.size,
             ego_from_sensor=ego_from_sensor,
-            global_from_ego=poses[pose],
+            global_from_ego=poses[row.pose],
             intrinsics=intrinsics,
         )
+        if row.is_key:
+            recordings[row.sample][channel] = recording
+        for sample, step in beside.get(row.token, ()):
+            nearby[sample].setdefault(channel, {})[step] = recording
     by_scene: dict[str, list[str]] = {name: [] for name in scenes.values()}
     for token in sorted(timestamps, key=lambda t: (timestamps[t], t)):
         by_scene[scenes[scene_of[token]]].append(token)
@@ -97,6 +110,7 @@ def read_tables(folder: Path) -> Tables:
         timestamps=timestamps,
         recordings=recordings,
         cameras=cameras,
+        nearby=nearby,
     )
 
 
@@ -153,12 +167,52 @@ def _read_scenes(folder: Path) -> tuple[dict[str, str], dict[str, int], dict[str
     return scenes, timestamps, scene_of
 
 
-def _key_rows(
-    folder: Path, mountings: dict[str, Any], samples: Collection[str]
-) -> Iterator[tuple[str, tuple[PurePosixPath, int, tuple[int, int]], str, str]]:
-    """Yield (sample, (file, timestamp, size), calibrated_sensor, ego_pose) of the key frames that are wanted."""
+class _Row(NamedTuple):
+    """A row of `sample_data`."""
+
+    token: str
+    sample: str
+    is_key: bool
+    file: PurePosixPath
+    timestamp: int
+    size: tuple[int, int]
+    mounting: str
+    pose: str
+
+
+def _beside_keys(
+    folder: Path,
+    mountings: dict[str, tuple[str, Floats, Floats | None]],
+    scene_of: dict[str, str],
+    steps: Collection[int],
+) -> dict[str, list[tuple[str, int]]]:
+    """Return sample_data token -> the (sample, step) that it serves, in the order of a camera's times in a scene."""
+    order: dict[tuple[str, str], list[tuple[int, str, str | None]]] = {}
     for path, record in _rows(folder, "sample_data"):
-        if record.get("is_key_frame") is not True:
+        mounting = mountings.get(field(record, "calibrated_sensor_token", str, path))
+        sample = field(record, "sample_token", str, path)
+        if mounting is None or mounting[2] is None or sample not in scene_of:
+            continue
+        key = sample if record.get("is_key_frame") is True else None
+        row = (field(record, "timestamp", int, path), field(record, "token", str, path), key)
+        order.setdefault((scene_of[sample], mounting[0]), []).append(row)
+    serves: dict[str, list[tuple[str, int]]] = {}
+    for rows in order.values():
+        rows.sort(key=lambda row: row[:2])
+        for position, (_, _, sample) in enumerate(rows):
+            for step in steps:
+                if sample is not None and 0 <= position + step < len(rows):
+                    serves.setdefault(rows[position + step][1], []).append((sample, step))
+    return serves
+
+
+def _wanted_rows(
+    folder: Path, mountings: dict[str, Any], samples: Collection[str], beside: Collection[str]
+) -> Iterator[_Row]:
+    """Yield the key frames of cameras and LiDAR, and the rows of `beside`."""
+    for path, record in _rows(folder, "sample_data"):
+        is_key = record.get("is_key_frame") is True
+        if not is_key and not (beside and record.get("token") in beside):
             continue
         mounting = field(record, "calibrated_sensor_token", str, path)
         if mounting not in mountings:
@@ -171,8 +225,16 @@ def _key_rows(
             size = (field(record, "height", int, path), field(record, "width", int, path))
             if min(size) < 1:
                 raise DataError(path, f"expected the size of an image, got {size[1]} x {size[0]}", "download again")
-        row = (path_field(record, "filename", path), field(record, "timestamp", int, path), size)
-        yield sample, row, mounting, field(record, "ego_pose_token", str, path)
+        yield _Row(
+            token=field(record, "token", str, path),
+            sample=sample,
+            is_key=is_key,
+            file=path_field(record, "filename", path),
+            timestamp=field(record, "timestamp", int, path),
+            size=size,
+            mounting=mounting,
+            pose=field(record, "ego_pose_token", str, path),
+        )
 
 
 def _read_poses(folder: Path, wanted: set[str]) -> dict[str, Floats]:

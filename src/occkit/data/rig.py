@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.frames import DataConfig, Frame, FrameDataset, View, choose_cameras, history, read_grid
+from occkit.data.frames import DataConfig, Frame, FrameDataset, View, beside, choose_cameras, history, read_grid
 from occkit.data.records import Floats, array_of, field, intrinsics_of, name_field, path_field, pose_of
 from occkit.errors import DataError
 from occkit.files import read_json, read_npy, read_raw
@@ -148,19 +148,32 @@ class RigDataset(FrameDataset):
                 raise DataError(
                     rig.path, f"lacks cameras of the first frame: {', '.join(absent)}", "every frame needs them"
                 )
-            if config.num_past and len(rigs) > 1 and rig.global_from_ego is None:
-                raise DataError(rig.path, "past frames need global_from_ego", "add it, or set num_past to 0")
+            moves = len(rigs) > 1 and rig.global_from_ego is None
+            if moves and (config.num_past or self._source_steps):
+                needs = "num_past to 0" if config.num_past else "source_steps to ()"
+                raise DataError(rig.path, "images of other times need global_from_ego", f"add it, or set {needs}")
         self._rigs = {rig.token or _token(rig, folder): rig for rig in rigs}
         if len(self._rigs) != len(rigs):
             raise DataError(folder, "two rigs have the same token", "give each frame its own token")
         self._order = tuple(self._rigs)
         images = self._has_images
-        self.tokens = self._keep(self._order, images, "image of every camera")
+        self.tokens = self._shown = self._keep(self._order, images, "image of every camera")
+        if self._source_steps:
+            has = self._has_sources
+            self.tokens = self._keep(self.tokens, has, f"image {self._source_steps} steps away of every camera")
         self.taxonomy = OCC3D
         self.grid = read_grid(folder) or OCC3D_GRID
 
     def _has_images(self, token: str) -> bool:
         return all(self._rigs[token].cameras[name].path.is_file() for name in self.camera_names)
+
+    def _sources(self, token: str) -> list[str] | None:
+        """Return the frames beside a frame, a step each; every frame of a rig is a keyframe."""
+        return beside(self._order, self._order.index(token), self._source_steps)
+
+    def _has_sources(self, token: str) -> bool:
+        sources = self._sources(token)
+        return sources is not None and all(map(self._has_images, sources))
 
     def label(self, token: str) -> Occupancy | None:
         """Return None: a rig has no labels."""
@@ -178,15 +191,18 @@ class RigDataset(FrameDataset):
 
     def _frame(self, token: str) -> Frame:
         rig = self._rigs[token]
-        past = history(self.tokens, self.tokens.index(token), self.config.num_past)
-        views = tuple(tuple(self._view(self._rigs[t], name, rig) for name in self.camera_names) for t in past)
+        past = history(self._shown, self._shown.index(token), self.config.num_past)
         return Frame(
             token=token,
             scene=self.root.name or "rig",
             timestamp=rig.timestamp,
-            views=views,
+            views=tuple(self._views(self._rigs[other], rig) for other in past),
+            sources=tuple(self._views(self._rigs[other], rig) for other in self._sources(token) or ()),
             global_from_ego=rig.global_from_ego,
         )
+
+    def _views(self, rig: Rig, reference: Rig) -> tuple[View, ...]:
+        return tuple(self._view(rig, name, reference) for name in self.camera_names)
 
     def _view(self, rig: Rig, name: str, reference: Rig) -> View:
         view = rig.cameras[name]

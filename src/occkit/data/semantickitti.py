@@ -19,6 +19,7 @@ from occkit.data.frames import (
     FrameDataset,
     Split,
     View,
+    beside,
     choose_cameras,
     history,
     origins_along,
@@ -226,6 +227,8 @@ class SemanticKittiDataset(FrameDataset):
             self._open_sequence(sequence)
         tokens = [f"{sequence}_{frame}" for sequence, frames in self._order.items() for frame in frames]
         tokens = self._keep(tokens, self._has_images, "image of every camera")
+        if self._source_steps:
+            tokens = self._keep(tokens, self._has_sources, f"image {self._source_steps} steps away of every camera")
         tokens = self._keep_labelled(tokens, self._has_label)
         if config.load_points or (config.load_depth and training):
             swept = frozenset(token for token in tokens if self._file(token, "velodyne", ".bin").is_file())
@@ -256,8 +259,9 @@ class SemanticKittiDataset(FrameDataset):
         self._order[sequence] = tuple(sorted(stem for stem in voxels if re.fullmatch(r"\d{1,9}", stem)))
         if (folder / "poses.txt").is_file():
             self._poses[sequence] = read_poses(folder / "poses.txt", calibration)
-        elif self.config.num_past:
-            raise DataError(folder / "poses.txt", "no such file, and past frames need it", "set num_past to 0")
+        elif self.config.num_past or self._source_steps:
+            needs = "num_past to 0" if self.config.num_past else "source_steps to ()"
+            raise DataError(folder / "poses.txt", "no such file, and images of other times need it", f"set {needs}")
         if (folder / "times.txt").is_file():
             self._times[sequence] = _column(folder / "times.txt")
 
@@ -271,6 +275,19 @@ class SemanticKittiDataset(FrameDataset):
 
     def _has_images(self, token: str) -> bool:
         return all(self._image(token, camera).is_file() for camera in self.camera_names)
+
+    def _sources(self, token: str) -> list[str] | None:
+        """Return the frames beside a frame, a step each: of all scans, or of those with voxels; None if any is none."""
+        sequence, frame = token.split("_")
+        if self.config.source_kind == "keyframe":
+            order = self._order[sequence]
+            return beside(order, order.index(frame), self._source_steps)
+        numbers = [int(frame) + step for step in self._source_steps]
+        return [f"{number:0{len(frame)}d}" for number in numbers] if min(numbers, default=0) >= 0 else None
+
+    def _has_sources(self, token: str) -> bool:
+        sources = self._sources(token)
+        return sources is not None and all(self._has_images(f"{token.split('_')[0]}_{frame}") for frame in sources)
 
     def _has_label(self, token: str) -> bool:
         return self._file(token, "voxels", ".label").is_file()
@@ -337,10 +354,14 @@ class SemanticKittiDataset(FrameDataset):
             token=token,
             scene=sequence,
             timestamp=round(float(seconds) * 1e6),
-            views=tuple(tuple(self._view(sequence, f, camera, frame) for camera in self.camera_names) for f in past),
+            views=tuple(self._views(sequence, other, frame) for other in past),
+            sources=tuple(self._views(sequence, other, frame) for other in self._sources(token) or ()),
             global_from_ego=self._pose(sequence, frame) if sequence in self._poses else None,
             caption=self._captions.get(token),
         )
+
+    def _views(self, sequence: str, frame: str, reference: str) -> tuple[View, ...]:
+        return tuple(self._view(sequence, frame, camera, reference) for camera in self.camera_names)
 
     def _view(self, sequence: str, frame: str, camera: str, reference: str) -> View:
         calibration = self._calibrations[sequence]

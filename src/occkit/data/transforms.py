@@ -196,6 +196,9 @@ def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
     return replace(
         sample,
         cameras=mirror_cameras(sample.cameras, sample.grid, x=x, y=y),
+        source_cameras=(
+            None if sample.source_cameras is None else mirror_cameras(sample.source_cameras, sample.grid, x=x, y=y)
+        ),
         points=points,
         occupancy=None if sample.occupancy is None else sample.occupancy.map(lambda volume: volume.flip(axes)),
         global_from_ego=None if sample.global_from_ego is None else sample.global_from_ego @ matrix,
