@@ -10,11 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
-from fuzz import check_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fuzz import check_reader
 from occkit import files
 from occkit.errors import DataError
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from fuzz import check_reader
 
+from fuzz import check_reader
 from occkit.data.kitti360 import (
     KITTI360_INVERSE_MAP,
     KITTI360_LEARNING_MAP,

@@ -6,8 +6,8 @@ import layouts
 import numpy as np
 import pytest
 import torch
-from fuzz import check_reader
 
+from fuzz import check_reader
 from occkit.data import DataConfig, open_dataset
 from occkit.data.frames import read_captions
 from occkit.data.nuscenes_tables import read_tables

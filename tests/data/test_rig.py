@@ -7,8 +7,8 @@ import layouts
 import numpy as np
 import pytest
 import torch
-from fuzz import check_reader
 
+from fuzz import check_reader
 from occkit.data import DataConfig, open_dataset
 from occkit.data.rig import Rig
 from occkit.errors import DataError

@@ -4,10 +4,10 @@ import layouts
 import numpy as np
 import pytest
 import torch
-from fuzz import check_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import check_reader
 from occkit.data import DataConfig, open_dataset
 from occkit.data.semantickitti import (
     grid_of_size,

@@ -18,6 +18,7 @@ from occkit.taxonomy import KITTI360, NYUV2, OCC3D, SEMANTICKITTI, SURROUNDOCC
 
 OCC3D_SCRIPTS = {
     "occ3d": plain.occ3d,
+    "occ3d-full": lambda frames: plain.occ3d(frames, mask="none"),
     "occ3d-sparseocc": plain.occ3d_sparseocc,
     "occ3d-fbocc": plain.occ3d,
     "langocc": plain.occ3d,
@@ -149,6 +150,7 @@ def test_class_sets_have_the_published_sizes():
     sizes = {name: len(p.classes(OCC3D)) for name, p in PROTOCOLS.items() if "occ3d" in p.taxonomies}
     assert sizes == {
         "occ3d": 17,
+        "occ3d-full": 17,
         "occ3d-sparseocc": 17,
         "occ3d-fbocc": 17,
         "rayiou": 17,

@@ -178,6 +178,14 @@ def test_results_of_another_recipe_are_not_kept(
     assert in_process[4:] == [("prior", "0"), ("long", "0"), ("short", "0")]
     assert fewer.recipes["short"]["max_val_frames"] == 1
     assert fewer.scores["prior"] != outcome.scores["prior"]
+    assert fewer.scores["long"]["cost.train_s"] != outcome.scores["long"]["cost.train_s"], "trained anew"
+    again = replace(claim, arms=arms, val_frames=1, protocols=("monoscene",))
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: again)
+    other = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert in_process[7:] == [("prior", "0"), ("long", "0"), ("short", "0")]
+    assert other.scores["long"].keys().isdisjoint({"semantickitti.miou"})
+    assert "monoscene.miou" in other.scores["long"]
+    assert fewer.scores["long"]["cost.train_s"] == other.scores["long"]["cost.train_s"], "trained once"
 
 
 def test_a_field_that_came_since_does_not_make_another_recipe() -> None:

@@ -29,6 +29,12 @@ _TABLE: tuple[VoxelProtocol | RayProtocol, ...] = (
         extra_means={"miou_15": _NAMED_15},
     ),
     VoxelProtocol(
+        name="occ3d-full",
+        source="The script of occ3d without a mask: EasyOcc's full scene. Unseen voxels count as labelled",
+        taxonomies=(OCC3D.name,),
+        extra_means={"miou_15": _NAMED_15},
+    ),
+    VoxelProtocol(
         name="occ3d-sparseocc",
         source="SparseOcc, old_metrics: a class without labels is left out even where it is predicted",
         taxonomies=(OCC3D.name,),

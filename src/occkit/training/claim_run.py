@@ -5,6 +5,7 @@ One arm and seed is `python -m occkit.training.claim_run SYSTEM ARM SEED WORLD_S
 """
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -163,7 +164,8 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             raise KeyboardInterrupt
         # The last weights and not the best: those were chosen by the frames that are scored here.
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
-        costs = {"cost.train_s": time.perf_counter() - started, "cost.parameters": float(_size(model))}
+        seconds = _train_seconds(run, recipe.batch_size * recipe.accumulate * state.num_processes)
+        costs = {"cost.train_s": seconds, "cost.parameters": float(_size(model))}
         evaluator = evaluate_model(model, _scored(claim, root, recipe.data), claim.protocols)
         if claim.lesson is not None and claim.lesson.teacher == arm:
             _teach(claim.lesson, model, recipe, root)
@@ -198,6 +200,8 @@ def _teach(lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -
 def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
     run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
+    # Another protocol asks for another evaluation of the same training.
+    identity = {key: value for key, value in identity.items() if key != "protocols"}
     same = marker.is_file() and read_json(marker) == identity
     resume = same and any((run / "state").glob("[0-9]*"))
     state = process_state()
@@ -307,6 +311,12 @@ def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], 
 def _headline(scores: dict[str, float]) -> str:
     named = [f"{name} {100 * value:.2f} %" for name, value in scores.items() if name.endswith((".miou", ".rayiou"))]
     return "  ".join(named)
+
+
+def _train_seconds(run: Path, frames_per_step: int) -> float:
+    """Return what the steps of a training took, however often it was interrupted."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return sum(frames_per_step / line["frames_per_s"] for line in lines if "frames_per_s" in line)
 
 
 def _size(model: torch.nn.Module) -> int:
