@@ -1,6 +1,7 @@
 """The ground: what lies where (a fine raster of words) and how high it is (bilinear patches)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import floor
 
 import numpy as np
@@ -34,6 +35,11 @@ class Line:
         origin = Line(points, headings, start).at(np.zeros(1))[0]
         return cls(points - origin, headings, start)
 
+    @cached_property
+    def knots(self) -> Floats:
+        """Arc length of each point, metres."""
+        return np.arange(len(self.points), dtype=np.float64) + self.start
+
     @property
     def end(self) -> float:
         """Arc length of the last point, metres."""
@@ -41,14 +47,13 @@ class Line:
 
     def at(self, along: Floats, across: Floats | float = 0.0) -> Floats:
         """Return the points `[n, 2]` at an arc length and an offset to the left, metres."""
-        knots = np.arange(len(self.points)) + self.start
-        x, y = (np.interp(along, knots, self.points[:, i]) for i in (0, 1))
+        x, y = (np.interp(along, self.knots, self.points[:, i]) for i in (0, 1))
         heading = self.heading(along)
         return np.stack([x - across * np.sin(heading), y + across * np.cos(heading)], axis=-1)
 
     def heading(self, along: Floats) -> Floats:
         """Return the direction of travel at an arc length, radians."""
-        return np.interp(along, np.arange(len(self.points)) + self.start, self.headings)
+        return np.interp(along, self.knots, self.headings)
 
 
 @dataclass(frozen=True, kw_only=True)

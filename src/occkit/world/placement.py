@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -73,8 +74,7 @@ class Plot:
         local = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
         cos, sin = np.cos(yaw), np.sin(yaw)
         cells = self.ground.index(local @ np.array([[cos, sin], [-sin, cos]]) + xy)
-        allowed = np.isin(self.ground.words[cells], [word_id(w) for w in on])
-        if not allowed.all() or self.taken[cells].any():
+        if self.taken[cells].any() or not _among(on)[self.ground.words[cells]].all():
             return False
         self.taken[cells] = True
         if thing:
@@ -91,6 +91,14 @@ class Plot:
         xy, yaw = motion.pose(0.0)
         place = (float(xy[0]), float(xy[1]), yaw)
         self.things.append(make_thing(solids, place=place, motion=motion if motion.moves else None))
+
+
+@cache
+def _among(names: tuple[str, ...]) -> np.ndarray:
+    """Return a table that says of every word's id whether it is one of the names."""
+    table = np.zeros(256, np.bool_)
+    table[[word_id(name) for name in names]] = True
+    return table
 
 
 def make_thing(solids: Primitives, *, place: tuple[float, float, float], motion: Motion | None = None) -> Thing:

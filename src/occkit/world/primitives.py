@@ -99,6 +99,14 @@ class Part:
     """A word of its own (a trunk in a tree); None takes the object's."""
 
 
+_UPRIGHT = yaw_matrix(0.0) @ pitch_matrix(0.0)
+
+
+def _turned(part: Part) -> Floats:
+    """Return the rotation of a part; most are as they were made."""
+    return yaw_matrix(part.yaw) @ pitch_matrix(part.pitch) if part.yaw or part.pitch else _UPRIGHT
+
+
 def assemble(parts: Sequence[Part], *, word: int, instance: int, moving: bool) -> Primitives:
     """Turn the parts of one object into primitives in the object's own frame."""
     count = len(parts)
@@ -106,7 +114,7 @@ def assemble(parts: Sequence[Part], *, word: int, instance: int, moving: bool) -
     return Primitives(
         kind=np.array([p.kind for p in parts], dtype=np.uint8),
         center=np.array([p.center for p in parts], dtype=np.float64).reshape(count, 3),
-        rotation=np.array([yaw_matrix(p.yaw) @ pitch_matrix(p.pitch) for p in parts]).reshape(count, 3, 3),
+        rotation=np.array([_turned(p) for p in parts]).reshape(count, 3, 3),
         half=np.array([p.half for p in parts], dtype=np.float64).reshape(count, 3),
         word=np.array([word if p.word is None else p.word for p in parts], dtype=np.uint8),
         instance=np.full(count, instance, dtype=np.uint16),
