@@ -1,9 +1,11 @@
-"""WHERE: voxel grids, poses, cameras and rays.
+"""WHERE: voxel grids and contracted space, poses, cameras and rays.
 
 Tensors and small frozen dataclasses; nothing here knows a file or a network.
 """
 
 from occkit.geometry.cameras import Cameras, distort, project, undistort
+from occkit.geometry.contraction import ContractedGrid, contract, uncontract
+from occkit.geometry.depths import contracted_depths, jitter_depths, linear_depths
 from occkit.geometry.grids import (
     KITTI_GRID,
     OCC3D_GRID,
@@ -25,14 +27,19 @@ __all__ = [
     "KITTI_GRID",
     "OCC3D_GRID",
     "Cameras",
+    "ContractedGrid",
     "Rays",
     "VoxelGrid",
     "camera_rays",
     "compensate_motion",
+    "contract",
+    "contracted_depths",
     "distort",
     "fan_rays",
     "intersect_box",
     "invert_pose",
+    "jitter_depths",
+    "linear_depths",
     "pose_from_quaternion",
     "pose_from_rotation_translation",
     "project",
@@ -40,5 +47,6 @@ __all__ = [
     "rotation_from_quaternion",
     "rotation_from_yaw",
     "transform_points",
+    "uncontract",
     "undistort",
 ]
