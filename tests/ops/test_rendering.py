@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from occkit.ops.rendering import (
     composite,
+    end_in_last_sample,
     render_depth,
     render_features,
     render_weights_from_density,
@@ -70,6 +71,31 @@ def test_nothing_behind_saturation_gets_a_gradient():
     (render_weights_saturating(occupancy) * torch.tensor([1.0, 2.0, 4.0])).sum().backward()
     assert occupancy.grad is not None
     assert occupancy.grad.tolist() == [-1.0, 0.0, 0.0]
+
+
+def test_the_last_sample_takes_what_is_left():
+    occupancy = torch.tensor([[0.3, 0.5, 0.4, 0.9], [0.3, 0.25, 0.25, 0.05], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    occupancy.requires_grad_()
+    weights = end_in_last_sample(render_weights_saturating(occupancy))
+    expected = torch.tensor([[0.3, 0.5, 0.2, 0.0], [0.3, 0.25, 0.25, 0.2], [0.0, 0.0, 0.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(weights, expected)
+    depth = render_depth(weights, torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64))
+    torch.testing.assert_close(depth.detach(), torch.tensor([2.1, 3.4, 8.0], dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(depth.sum(), occupancy)
+    # Below saturation each sample draws from the last one: t_i - t_S. The first ray is full at its third sample.
+    torch.testing.assert_close(
+        gradient,
+        torch.tensor([[-3.0, -2.0, 0.0, 0.0], [-7.0, -6.0, -4.0, 0.0], [-7.0, -6.0, -4.0, 0.0]], dtype=torch.float64),
+    )
+
+
+@pytest.mark.parametrize("render", [render_weights_from_occupancy, render_weights_saturating])
+def test_ending_in_the_last_sample_is_a_last_sample_that_is_occupied(render):
+    occupancy = torch.rand(6, 5, dtype=torch.float64) / 3
+    closed = end_in_last_sample(render(occupancy))
+    certain = torch.cat([occupancy[:, :-1], torch.ones(6, 1, dtype=torch.float64)], dim=1)
+    torch.testing.assert_close(closed, render(certain))
+    torch.testing.assert_close(closed.sum(-1), torch.ones(6, dtype=torch.float64))
 
 
 @settings(max_examples=30, deadline=None)

@@ -14,6 +14,7 @@ from occkit.ops.sampling import Padding, sampled_sum
 
 __all__ = [
     "composite",
+    "end_in_last_sample",
     "render_depth",
     "render_features",
     "render_weights_from_density",
@@ -77,13 +78,14 @@ def render_weights_saturating(occupancy: Float[Tensor, "*r s"]) -> Float[Tensor,
         occupancy: o, 0..1, of each sample.
 
     Returns:
-        Weights in 0..1. Samples beyond the point where the sum reaches 1 get weight 0 and no gradient.
+        Weights in 0..1. Samples beyond the point where the sum reaches 1 get weight 0 and no gradient, and neither does
+        the sample in which it passes 1. A ray's weights sum to less than 1 where it does not get there.
 
     Example:
         >>> [round(w, 4) for w in render_weights_saturating(torch.tensor([0.3, 0.5, 0.4, 0.9])).tolist()]
         [0.3, 0.5, 0.2, 0.0]
 
-    Source: Zhang et al. 2023 (OccNeRF), the rendering its experiments use.
+    Source: Zhang et al. 2023 (OccNeRF), the rendering its experiments use; equation 6 of the paper is compositing.
     """
     return reference.weights_saturating(occupancy)
 
@@ -107,6 +109,27 @@ def termination_distribution(weights: Float[Tensor, "*r s"]) -> Float[Tensor, "*
     """
     missing = (1 - weights.sum(dim=-1, keepdim=True)).clamp(min=0)
     return torch.cat([weights, missing], dim=-1)
+
+
+def end_in_last_sample(weights: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+    """Let the last sample be the background: it gets the weight that the others leave.
+
+    `w_S = 1 - sum_{i<S} w_i`, not below 0: as if the last sample were occupied for certain, whatever was said of it.
+
+    Args:
+        weights: from one of the `render_weights_*`; one sample or more.
+
+    Returns:
+        Weights of the same samples that sum to 1, so that depth and features are true means. The last one is the
+        transparency of all before it. Differentiable; what was said of the last sample gets no gradient.
+
+    Example:
+        >>> end_in_last_sample(torch.tensor([0.25, 0.5, 0.0])).tolist()
+        [0.25, 0.5, 0.25]
+
+    Source: Zhang et al. 2023 (OccNeRF), released code.
+    """
+    return termination_distribution(weights[..., :-1])
 
 
 def composite(weights: Float[Tensor, "*r s"], values: Float[Tensor, "*r s c"]) -> Float[Tensor, "*r c"]:
