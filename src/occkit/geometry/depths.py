@@ -46,8 +46,8 @@ def contracted_depths(
 ) -> Float[Tensor, "s"]:
     """Return depths that are even over the inner box and stretch to the rim of a contracted volume.
 
-    `z_k = near + D uncontract(c_k)`, `c_k` even from 0 to `1 - 0.5 / max(shape)`, D the diagonal of the inner box. There
-    are `floor(D / (spacing alpha))` of them, so that up to D they are a little more than `spacing` apart.
+    `z_k = near + D uncontract(c_k)`, `c_k` even from 0 to `1 - 0.5 / max(shape)`, D the diagonal of the inner box.
+    There are `floor(D / (spacing alpha))` of them, so that up to D they are a little more than `spacing` apart.
 
     Args:
         grid: the volume.

@@ -19,9 +19,21 @@ from occkit.losses.distillation import (
     ray_subset,
 )
 from occkit.losses.image_semantics import classes_of_cells
+from occkit.losses.photometric import (
+    PhotometricConfig,
+    Reprojection,
+    edge_aware_smoothness,
+    photometric_error,
+    photometric_loss,
+    reproject,
+    structural_similarity,
+    warp_image,
+)
 from occkit.losses.voxels import VoxelLossConfig, training_mask, voxel_losses
 
 __all__ = [
+    "PhotometricConfig",
+    "Reprojection",
     "VoxelLossConfig",
     "classes_of_cells",
     "cross_entropy",
@@ -34,15 +46,21 @@ __all__ = [
     "distill_logits",
     "distill_semantics",
     "distill_termination",
+    "edge_aware_smoothness",
     "fields_from_logits",
     "geometric_affinity",
     "inverse_log_weights",
     "inverse_power_weights",
     "lovasz_softmax",
     "nearest_depth_per_cell",
+    "photometric_error",
+    "photometric_loss",
     "ray_subset",
+    "reproject",
     "select_labelled",
     "semantic_affinity",
+    "structural_similarity",
     "training_mask",
     "voxel_losses",
+    "warp_image",
 ]
