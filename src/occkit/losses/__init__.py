@@ -29,6 +29,7 @@ from occkit.losses.photometric import (
     structural_similarity,
     warp_image,
 )
+from occkit.losses.rendering import distortion_loss, occupancy_sparsity, opacity_entropy
 from occkit.losses.voxels import VoxelLossConfig, training_mask, voxel_losses
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "distill_logits",
     "distill_semantics",
     "distill_termination",
+    "distortion_loss",
     "edge_aware_smoothness",
     "fields_from_logits",
     "geometric_affinity",
@@ -53,6 +55,8 @@ __all__ = [
     "inverse_power_weights",
     "lovasz_softmax",
     "nearest_depth_per_cell",
+    "occupancy_sparsity",
+    "opacity_entropy",
     "photometric_error",
     "photometric_loss",
     "ray_subset",
