@@ -8,8 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
-from occkit.nn.blocks import BatchNormConfig, NormConfig, build_norm, resize_to
-from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig, fold_height, unfold_height
+from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, build_norm, resize_to
+from occkit.nn.volumes import (
+    GroundNetConfig,
+    HourglassNetConfig,
+    VolumeNetConfig,
+    fold_height,
+    spread_by_outputs,
+    unfold_height,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,4 +172,41 @@ class HeightInChannelsHead(nn.Module):
         return unfold_height(resize_to(logits, shape[:2]), self.num_heights)
 
 
-HeadConfig = VolumeHeadConfig | SkipVolumeHeadConfig | HeightInChannelsHeadConfig
+@dataclass(frozen=True, kw_only=True)
+class HourglassHeadConfig:
+    """Stacked hour-glasses over the volume, then 3x3x3 convolutions of which the last one scores the classes."""
+
+    net: HourglassNetConfig = field(default_factory=HourglassNetConfig)
+    """The 3D network; its normalisation is the head's too."""
+    layers: int = 4
+    """Convolutions of the network's width before the one that scores."""
+    norm_scores: bool = True
+    """Normalise the scores, as published; else the last convolution has a bias."""
+
+    def build(self, in_channels: int, num_classes: int) -> "HourglassHead":
+        """Return the head for volumes of `in_channels`."""
+        return HourglassHead(self, in_channels, num_classes)
+
+
+class HourglassHead(nn.Module):
+    """See `HourglassHeadConfig`; works on a grid of any size.
+
+    Source: Zhang et al. 2023 (OccNeRF), released code: its head for semantics, which scores free space as well.
+    """
+
+    def __init__(self, config: HourglassHeadConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        channels, norm = config.net.channels, config.net.norm
+        self.net = config.net.build(in_channels)
+        self.hidden = nn.Sequential(*(ConvBlock(channels, channels, norm=norm, dims=3) for _ in range(config.layers)))
+        self.score = nn.Conv3d(channels, num_classes, 3, padding=1, bias=not config.norm_scores)
+        self.norm = build_norm(norm, num_classes, dims=3) if config.norm_scores else nn.Identity()
+        spread_by_outputs(self.hidden)
+        spread_by_outputs(self.score)
+
+    def forward(self, volume: Float[Tensor, "b c _ _ _"], shape: tuple[int, int, int]) -> Float[Tensor, "b k x y z"]:
+        """Return class scores on a grid of `shape`; interpolated where the volume is coarser than that."""
+        return resize_to(self.norm(self.score(self.hidden(self.net(volume)))), shape)
+
+
+HeadConfig = VolumeHeadConfig | SkipVolumeHeadConfig | HeightInChannelsHeadConfig | HourglassHeadConfig

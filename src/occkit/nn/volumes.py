@@ -1,6 +1,7 @@
 """Volumes: residual networks over voxels, in three dimensions or with the height folded into channels."""
 
 from dataclasses import dataclass, field
+from math import prod, sqrt
 from typing import cast
 
 import torch
@@ -9,7 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
-from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, residual_stages, resize_to, run_stages
+from occkit.nn.blocks import (
+    BatchNormConfig,
+    ConvBlock,
+    NormConfig,
+    build_norm,
+    residual_stages,
+    resize_to,
+    run_stages,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +68,108 @@ class VolumeNet(nn.Module):
         for layer in list(self.mix)[1:]:
             mixed = layer(mixed)
         return mixed
+
+
+@dataclass(frozen=True, kw_only=True)
+class HourglassNetConfig:
+    """Hour-glasses in a row: each goes twice down to half the resolution and up again, and knows the one before it."""
+
+    channels: int = 32
+    """Width at the volume's resolution, also of the result; inside the hour-glasses twice that."""
+    hourglasses: int = 3
+    """How many."""
+    norm: NormConfig = field(default_factory=BatchNormConfig)
+    """Normalisation after each convolution."""
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.hourglasses < 1:
+            raise ConfigError(f"HourglassNet: channels and hourglasses must be at least 1: {self}")
+
+    def build(self, in_channels: int) -> "HourglassNet":
+        """Return the network for volumes of `in_channels`."""
+        return HourglassNet(self, in_channels)
+
+
+class HourglassNet(nn.Module):
+    """See `HourglassNetConfig`; works on a volume of any size.
+
+    Source: Chang and Chen, "PSMNet", CVPR 2018 (stacked hour-glass), as Zhang et al. 2023 (OccNeRF) use it.
+    """
+
+    def __init__(self, config: HourglassNetConfig, in_channels: int) -> None:
+        super().__init__()
+        self.channels = config.channels
+        self.stem = nn.Sequential(
+            ConvBlock(in_channels, config.channels, norm=config.norm, dims=3),
+            ConvBlock(config.channels, config.channels, norm=config.norm, dims=3),
+        )
+        self.refine = nn.Sequential(
+            ConvBlock(config.channels, config.channels, norm=config.norm, dims=3),
+            nn.Conv3d(config.channels, config.channels, 3, padding=1, bias=False),
+            build_norm(config.norm, config.channels, dims=3),
+        )
+        self.hourglasses = nn.ModuleList(Hourglass(config.channels, config.norm) for _ in range(config.hourglasses))
+        spread_by_outputs(self)
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
+        """Return features at the resolution of the input."""
+        stem = self.stem(volume)
+        stem = stem + self.refine(stem)
+        out, first_down, last_up = stem, None, None
+        for hourglass in self.hourglasses:
+            out, down, last_up = hourglass(out, first_down, last_up)
+            out = out + stem
+            first_down = down if first_down is None else first_down
+        return out
+
+
+class Hourglass(nn.Module):
+    """Down to half and a quarter of the resolution and up again, beside what other hour-glasses had at half of it."""
+
+    def __init__(self, channels: int, norm: NormConfig) -> None:
+        super().__init__()
+        wide = 2 * channels
+        self.down = nn.Sequential(
+            ConvBlock(channels, wide, norm=norm, dims=3, stride=2),
+            nn.Conv3d(wide, wide, 3, padding=1, bias=False),
+            build_norm(norm, wide, dims=3),
+        )
+        self.bottom = nn.Sequential(
+            ConvBlock(wide, wide, norm=norm, dims=3, stride=2), ConvBlock(wide, wide, norm=norm, dims=3)
+        )
+        self.up = nn.ConvTranspose3d(wide, wide, 3, stride=2, padding=1, bias=False)
+        self.up_norm = build_norm(norm, wide, dims=3)
+        self.out = nn.ConvTranspose3d(wide, channels, 3, stride=2, padding=1, bias=False)
+        self.out_norm = build_norm(norm, channels, dims=3)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c x y z"],
+        first_down: Float[Tensor, "b d _ _ _"] | None,
+        last_up: Float[Tensor, "b d _ _ _"] | None,
+    ) -> tuple[Float[Tensor, "b c x y z"], Float[Tensor, "b d _ _ _"], Float[Tensor, "b d _ _ _"]]:
+        """Run.
+
+        Args:
+            x: what comes in.
+            first_down: the first hour-glass's features at half the resolution, on its way down; None in the first.
+            last_up: those of the hour-glass before this one on its way up; None in the first.
+
+        Returns:
+            What comes out, and this one's features at half the resolution, on its way down and up.
+        """
+        down = self.down(x)
+        down = F.relu(down if last_up is None else down + last_up)
+        up = self.up_norm(self.up(self.bottom(down), output_size=list(down.shape[2:])))
+        up = F.relu(up + (down if first_down is None else first_down))
+        return self.out_norm(self.out(up, output_size=list(x.shape[2:]))), down, up
+
+
+def spread_by_outputs(module: nn.Module) -> None:
+    """Draw the kernels of all 3D convolutions from `N(0, 2 / (k^3 outputs))`. Source: PSMNet; He et al., ICCV 2015."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.normal_(layer.weight, std=sqrt(2 / (prod(layer.kernel_size) * layer.out_channels)))
 
 
 @dataclass(frozen=True, kw_only=True)
