@@ -1,8 +1,8 @@
 """Lifting: from feature maps with depth distributions to a feature volume, for any rig and any grid.
 
 Two ways here: scatter every pixel along its ray into the voxels (lift-splat), or project every voxel into the cameras
-and gather; a third, attention, is in `nn/attention.py`. Where pixels meet voxels depends only on cameras and grid; the
-last few such plans are kept.
+and gather. Attention is in `nn/attention.py`, gathering without depth in `nn/point_lifting.py`. Where pixels meet
+voxels depends only on cameras and grid; the last few such plans are kept.
 """
 
 from collections import OrderedDict
@@ -18,6 +18,7 @@ from occkit.geometry import Cameras, VoxelGrid
 from occkit.geometry.rays import pixel_grid
 from occkit.nn.attention import AttentionLiftConfig
 from occkit.nn.depth import DepthBins
+from occkit.nn.point_lifting import MeanLiftConfig
 from occkit.ops.pooling import GatherPlan, PoolPlan, gather_views, pool_voxels
 
 MAX_CACHED_PLANS = 8
@@ -175,7 +176,7 @@ class GatherLift(nn.Module):
         return _volume(torch.stack(volumes), grid)
 
 
-LiftKindConfig = SplatLiftConfig | GatherLiftConfig | AttentionLiftConfig
+LiftKindConfig = SplatLiftConfig | GatherLiftConfig | AttentionLiftConfig | MeanLiftConfig
 
 
 def splat_plan(cameras: Cameras, grid: VoxelGrid, bins: DepthBins, size: tuple[int, int]) -> PoolPlan:
