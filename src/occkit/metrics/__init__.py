@@ -1,10 +1,11 @@
 """Named evaluation protocols, executed exactly: one dump of predictions, any number of published rules.
 
 `Evaluator` counts and scores; `PROTOCOLS` says what each rule is; `ConstantPrior` is the baseline that knows nothing;
-`lidar_agreement` compares with a sweep where there is no label.
+`lidar_agreement` compares with a sweep where there is no label; `DepthEvaluator` counts depth images against a sweep.
 """
 
 from occkit.metrics.agreement import LidarAgreement, lidar_agreement
+from occkit.metrics.depth import DepthAverage, DepthEvaluator
 from occkit.metrics.evaluator import Evaluator
 from occkit.metrics.prior import ConstantPrior
 from occkit.metrics.protocols import PROTOCOLS
@@ -17,6 +18,8 @@ __all__ = [
     "PROTOCOLS",
     "CompletionProtocol",
     "ConstantPrior",
+    "DepthAverage",
+    "DepthEvaluator",
     "Evaluator",
     "LidarAgreement",
     "RayProtocol",
