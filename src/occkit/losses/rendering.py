@@ -40,8 +40,8 @@ def distortion_loss(
     """Pull the weights of a ray together: the expected distance of two places where it might end.
 
     `L = mean over rays of sum_ij w_i w_j |t_i - t_j| + 1/3 sum_i w_i^2 delta_i`. The double sum is
-    `2 sum_k (t_{k+1} - t_k) (sum_{i<=k} w_i) (sum_{i>k} w_i)`: every gap counts for the pairs that lie on either side of
-    it. That takes one pass, and terms of one sign, so that nothing cancels far out.
+    `2 sum_k (t_{k+1} - t_k) (sum_{i<=k} w_i) (sum_{i>k} w_i)`: every gap counts for the pairs on either side of it.
+    That takes one pass and has terms of one sign, so that nothing cancels far out.
 
     Args:
         weights: from one of the `render_weights_*`.
