@@ -121,6 +121,8 @@ class Sample:
     """What a teacher says about the frame."""
     segments: Int64[Tensor, "n h w"] | None = None
     """Segment of each pixel of the current images, ids of one image; -1 for none."""
+    image_semantics: UInt8[Tensor, "n h w"] | None = None
+    """Class of each pixel of the current images, from a model: the free id is sky, the ignore id uncertain."""
     sources: UInt8[Tensor, "s n 3 h w"] | None = None
     """Images of the same cameras at other times, past or future, for losses that compare views."""
     source_cameras: Cameras | None = None
@@ -165,6 +167,8 @@ class Batch:
     """What a teacher says; None if any sample lacks it."""
     segments: Int64[Tensor, "b n h w"] | None = None
     """Segments of the current images, -1 for none; None if any sample lacks them."""
+    image_semantics: UInt8[Tensor, "b n h w"] | None = None
+    """Classes of the pixels of the current images; None if any sample lacks them."""
     sources: UInt8[Tensor, "b s n 3 h w"] | None = None
     """Images of the same cameras at other times; None if any sample lacks them."""
     source_cameras: Cameras | None = None
@@ -258,6 +262,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         captions=_all_or_none([s.caption for s in samples]),
         teaching=_stack_teaching([s.teaching for s in samples]),
         segments=_stack([s.segments for s in samples]),
+        image_semantics=_stack([s.image_semantics for s in samples]),
         sources=_stack([s.sources for s in samples]),
         source_cameras=_stack_sources([s.source_cameras for s in samples]),
     )

@@ -12,11 +12,11 @@ from PIL import Image
 
 from fuzz import check_reader
 from occkit.data import AugmentConfig, DataConfig, open_dataset
+from occkit.data.image_maps import read_id_map
 from occkit.data.teaching import (
     dequantise,
     describe_teaching,
     quantise,
-    read_segment_map,
     read_teaching,
     write_teaching,
 )
@@ -109,7 +109,7 @@ def test_segments_go_where_their_image_goes(tmp_path, seed):
     augment = None if seed is None else AugmentConfig(scale=(-0.2, 0.3), rotate_degrees=20.0)
     plan = plan_image((60, 80), (30, 64), keep_aspect=True, augment=augment, rng=rng)
     shown = apply_to_image(picture, plan)[0].astype(int)
-    found = read_segment_map(tmp_path / "ids.png", plan, stored=(60, 80)).numpy() + 1
+    found = read_id_map(tmp_path / "ids.png", plan, stored=(60, 80), remedy="").numpy() + 1
     assert found.shape == (30, 64)
     assert found.min() >= 0
     inner = np.stack([np.roll(found, (a, b), (0, 1)) for a in (-2, 0, 2) for b in (-2, 0, 2)])
@@ -121,11 +121,11 @@ def test_segments_go_where_their_image_goes(tmp_path, seed):
 
 def test_segment_maps_of_other_images_are_refused(tmp_path):
     plan = plan_image((6, 8), (6, 8), keep_aspect=False)
-    with pytest.raises(DataError, match="occkit teach --segments"):
-        read_segment_map(tmp_path / "none.png", plan, stored=(6, 8))
+    with pytest.raises(DataError, match="make them"):
+        read_id_map(tmp_path / "none.png", plan, stored=(6, 8), remedy="make them")
     write_image(tmp_path / "small.png", np.zeros((3, 4), dtype=np.uint16))
     with pytest.raises(DataError, match=r"expected \(6, 8\) pixels"):
-        read_segment_map(tmp_path / "small.png", plan, stored=(6, 8))
+        read_id_map(tmp_path / "small.png", plan, stored=(6, 8), remedy="")
 
 
 @pytest.fixture

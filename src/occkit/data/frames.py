@@ -14,8 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from occkit.data.cache import ByteCache
+from occkit.data.image_maps import map_path, read_id_map
+from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats, grid_of
-from occkit.data.teaching import read_segment_map, read_teaching
+from occkit.data.teaching import read_teaching
 from occkit.data.transforms import (
     AugmentConfig,
     ImagePlan,
@@ -58,12 +60,17 @@ class DataConfig:
     """Load the LiDAR points."""
     load_depth: bool = True
     """Project the LiDAR points into the current images; None in the sample where there is no LiDAR."""
+    labels: str | None = None
+    """Folder of other labels in Occ3D's layout (`occkit label`), training only; a relative path starts at the data's
+    folder. None takes those of the data set."""
     teaching: str | None = None
     """Folder of a teacher's outputs (`occkit teach`), training only; a relative path starts at the data's folder."""
     teacher_features: bool = False
     """Load the teacher's voxel features too."""
     segments: str | None = None
     """Folder of the segments of the images (`occkit teach --segments`), training only; as `teaching`."""
+    image_semantics: str | None = None
+    """Folder of the classes of pixels (`occkit label --keep-images`), training only; as `teaching`."""
     augment: AugmentConfig | None = None
     """Random changes, in training only."""
 
@@ -117,8 +124,8 @@ class Frame:
 class FrameDataset:
     """Keyframes of one split; `dataset[i]` is a `Sample`, read from disk when asked for (and kept, up to a limit).
 
-    Subclasses say which tokens there are and describe, label and range one frame: `_frame`, `label`, `_points`,
-    `ray_origins`. Instances are read-only after construction and may be shared between threads.
+    Subclasses say which tokens there are and describe, label and range one frame: `scene`, `_frame`, `label`,
+    `_points`, `ray_origins`. Instances are read-only after construction and may be shared between threads.
     """
 
     name: str
@@ -150,6 +157,10 @@ class FrameDataset:
 
     def __getitem__(self, index: int) -> Sample:
         return self.sample(index)
+
+    def scene(self, token: str) -> str:
+        """Return the name of a frame's scene."""
+        raise NotImplementedError
 
     def spread(self, limit: int) -> Self:
         """Return a view with at most `limit` of the frames: the middle one of as many equal parts."""
@@ -197,6 +208,12 @@ class FrameDataset:
         seeds = [None] * num_cameras if rng is None else rng.integers(2**63, size=num_cameras).tolist()
         images, cameras = self._look(frame.views, augment, seeds)
         sources = self._look(frame.sources, augment, seeds) if frame.sources else (None, None)
+        segments = self._maps(
+            self.config.segments, frame, augment, seeds, remedy="make them with occkit teach --segments"
+        )
+        shown = self._maps(
+            self.config.image_semantics, frame, augment, seeds, remedy="make them with occkit label --keep-images"
+        )
         points = None
         if self.config.load_points or self.config.load_depth:
             points = self._cache.get(("points", token), lambda: self._points(token))
@@ -215,7 +232,8 @@ class FrameDataset:
             global_from_ego=None if frame.global_from_ego is None else torch.from_numpy(frame.global_from_ego),
             caption=frame.caption,
             teaching=self._teaching(token),
-            segments=self._segments(frame, augment, seeds),
+            segments=segments,
+            image_semantics=None if shown is None else torch.where(shown < 0, self.taxonomy.ignore_id, shown).byte(),
             sources=sources[0],
             source_cameras=sources[1],
         )
@@ -233,7 +251,7 @@ class FrameDataset:
         return self._cache.get(("depth", token), lambda: project_depth(cameras[0], points))
 
     def _label_or_nothing(self, token: str) -> Occupancy | None:
-        label = self.label(token)
+        label = self._training_label(token) if self._has_other_labels else self.label(token)
         if label is None or token not in self.withheld:
             return label
         nowhere = torch.zeros_like(label.semantics, dtype=torch.bool)
@@ -243,6 +261,18 @@ class FrameDataset:
             mask_camera=None if label.mask_camera is None else nowhere,
             mask_lidar=None if label.mask_lidar is None else nowhere,
         )
+
+    @property
+    def _has_other_labels(self) -> bool:
+        return self.training and self.config.labels is not None
+
+    def _training_label(self, token: str) -> Occupancy | None:
+        """Return what `DataConfig.labels` says of a frame; None if nothing."""
+        path = self._training_label_path(token)
+        return read_labels(path, grid=self.grid, taxonomy=self.taxonomy) if path.is_file() else None
+
+    def _training_label_path(self, token: str) -> Path:
+        return label_path(self.root / (self.config.labels or ""), self.scene(token), token)
 
     def _teaching(self, token: str) -> Teaching | None:
         if self.config.teaching is None or not self.training:
@@ -259,17 +289,23 @@ class FrameDataset:
             ),
         )
 
-    def _segments(
-        self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]
+    def _maps(
+        self,
+        folder: str | None,
+        frame: Frame,
+        augment: AugmentConfig | None,
+        seeds: Sequence[int | None],
+        *,
+        remedy: str,
     ) -> Int64[Tensor, "n h w"] | None:
-        """Read the segments of the current images and put them where the images went."""
-        if self.config.segments is None or not self.training:
+        """Read a map of each current image and put it where the image went."""
+        if folder is None or not self.training:
             return None
         maps = []
         for name, view, seed in zip(self.camera_names, frame.views[0], seeds, strict=True):
             stored = view.size or image_size(view.path)
-            path = self.root / self.config.segments / frame.token / f"{name}.png"
-            maps.append(read_segment_map(path, self._plan(stored, augment, seed), stored=stored))
+            path, plan = map_path(self.root / folder, frame.token, name), self._plan(stored, augment, seed)
+            maps.append(read_id_map(path, plan, stored=stored, remedy=remedy))
         return torch.stack(maps)
 
     def _look(
@@ -351,7 +387,14 @@ class FrameDataset:
         return kept
 
     def _keep_labelled(self, tokens: Sequence[str], has: Callable[[str], bool]) -> tuple[str, ...]:
-        """In training, leave out frames without a label if others have one; otherwise only say how many lack it."""
+        """In training, leave out frames without a label if others have one; otherwise only say how many lack it.
+
+        Raises:
+            DataError: if the labels that `DataConfig.labels` asks for are not there.
+        """
+        if self._has_other_labels:
+            what = f"label in {self.config.labels}"
+            return self._keep(tokens, lambda token: self._training_label_path(token).is_file(), what)
         lacking = [token for token in tokens if not has(token)]
         if not lacking or len(lacking) == len(tokens):
             return tuple(tokens)

@@ -24,7 +24,7 @@ from occkit.data.frames import (
     read_grid,
 )
 from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, read_tables
-from occkit.data.occ3d import read_labels, read_splits
+from occkit.data.occ3d import label_path, read_labels, read_splits
 from occkit.data.records import Floats
 from occkit.errors import DataError
 from occkit.files import read_raw
@@ -75,7 +75,6 @@ class NuScenesDataset(FrameDataset):
         tokens = self._keep(tokens, self._has_images, "image of every camera")
         if self._source_steps:
             tokens = self._keep(tokens, self._has_sources, f"image {self._source_steps} steps away of every camera")
-        self._labels = root / "gts"
         tokens = self._keep_labelled(tokens, self._has_label)
         self._lidar_tokens = frozenset(token for token in tokens if self._has_lidar(token))
         if (config.load_points or (config.load_depth and training)) and self._lidar_tokens:
@@ -119,10 +118,11 @@ class NuScenesDataset(FrameDataset):
         return self._exists(self._recording(token, LIDAR))
 
     def _has_label(self, token: str) -> bool:
-        return token in self._has_file(self._labels / self._scene_of[token]) and self._label_path(token).is_file()
+        path = self._label_path(token)
+        return token in self._has_file(path.parent.parent) and path.is_file()
 
     def _label_path(self, token: str) -> Path:
-        return self._labels / self._scene_of[token] / token / "labels.npz"
+        return label_path(self.root, self._scene_of[token], token)
 
     def _find_grid(self) -> VoxelGrid:
         stated = read_grid(self.root)
@@ -130,6 +130,10 @@ class NuScenesDataset(FrameDataset):
             return stated
         labelled = next((token for token in self.tokens if self._has_label(token)), None)
         return OCC3D_GRID if labelled is None else read_labels(self._label_path(labelled)).grid
+
+    def scene(self, token: str) -> str:
+        """Return the name of a frame's scene."""
+        return self._scene_of[token]
 
     def label(self, token: str) -> Occupancy | None:
         """Return the Occ3D label of a frame; None if it has none.
@@ -157,7 +161,7 @@ class NuScenesDataset(FrameDataset):
         return matrix_of(self._recording(token, LIDAR).global_from_ego)
 
     def _frame(self, token: str) -> Frame:
-        scene = self._scene_of[token]
+        scene = self.scene(token)
         # A past frame without its images is no past frame: the one after it is repeated instead.
         order = self.tables.scenes[scene]
         position = order.index(token)

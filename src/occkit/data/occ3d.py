@@ -17,6 +17,11 @@ from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D, Taxonomy
 
 
+def label_path(root: Path, scene: str, token: str) -> Path:
+    """Return where the label of a frame lies below a folder of Occ3D's layout."""
+    return root / "gts" / scene / token / "labels.npz"
+
+
 def write_labels(
     path: Path,
     *,

@@ -161,6 +161,8 @@ class RigDataset(FrameDataset):
         if self._source_steps:
             has = self._has_sources
             self.tokens = self._keep(self.tokens, has, f"image {self._source_steps} steps away of every camera")
+        if self._has_other_labels:
+            self.tokens = self._keep_labelled(self.tokens, self._has_images)
         self.taxonomy = OCC3D
         self.grid = read_grid(folder) or OCC3D_GRID
 
@@ -174,6 +176,11 @@ class RigDataset(FrameDataset):
     def _has_sources(self, token: str) -> bool:
         sources = self._sources(token)
         return sources is not None and all(map(self._has_images, sources))
+
+    def scene(self, token: str) -> str:
+        """Return the folder's name: all frames of a rig are one drive."""
+        del token
+        return self.root.name or "rig"
 
     def label(self, token: str) -> Occupancy | None:
         """Return None: a rig has no labels."""
@@ -194,7 +201,7 @@ class RigDataset(FrameDataset):
         past = history(self._shown, self._shown.index(token), self.config.num_past)
         return Frame(
             token=token,
-            scene=self.root.name or "rig",
+            scene=self.scene(token),
             timestamp=rig.timestamp,
             views=tuple(self._views(self._rigs[other], rig) for other in past),
             sources=tuple(self._views(self._rigs[other], rig) for other in self._sources(token) or ()),

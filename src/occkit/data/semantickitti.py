@@ -303,6 +303,10 @@ class SemanticKittiDataset(FrameDataset):
                     return grid_of_size(path, path.stat().st_size * 8 // bits)
         return KITTI_GRID
 
+    def scene(self, token: str) -> str:
+        """Return the sequence of a frame."""
+        return token.split("_")[0]
+
     def label(self, token: str) -> Occupancy | None:
         """Return the label of a frame in train ids; None if it has none.
 

@@ -1,4 +1,4 @@
-"""What a teacher says, on disk: its scores as small integers, one npz a frame, and the segments of the images.
+"""What a teacher says, on disk: its scores as small integers, one npz a frame.
 
 A folder of teachings holds `<token>.npz` with `logits` (uint8 or uint16 `[k, x, y, z]`), `logits_range` (float32
 `[k, 2]`: the values of the lowest and the highest integer of each channel), `visible` (packed bits) and, if the teacher
@@ -11,13 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int64
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.transforms import ImagePlan
 from occkit.errors import DataError
-from occkit.files import read_grey16, read_json, read_npz_array, write_json, write_npz
+from occkit.files import read_json, read_npz_array, write_json, write_npz
 from occkit.samples import Teaching
 
 Bits = Literal[8, 16]
@@ -127,34 +125,3 @@ def describe_teaching(folder: Path, description: dict[str, Any]) -> None:
     if folder.is_dir() and any(folder.rglob("*.npz")):
         raise DataError(folder, "holds files that are no teachings of this model", "give a new folder")
     write_json(path, description)
-
-
-def read_segment_map(path: Path, plan: ImagePlan, *, stored: tuple[int, int]) -> Int64[Tensor, "h w"]:
-    """Read the segments of an image as it is stored and carry out what happened to the image.
-
-    Args:
-        path: 16-bit PNG, ids with 0 for none, as `foundation.write_segments` has it.
-        plan: what happened to the image.
-        stored: (height, width) of the image file.
-
-    Returns:
-        Ids at the network's size, by nearest pixel; -1 where there is no segment or no image.
-
-    Raises:
-        DataError: if the file is missing, damaged or of another size.
-    """
-    if not path.is_file():
-        raise DataError(path, "no segments of this image", "make them with occkit teach --segments")
-    ids = read_grey16(path)
-    if ids.shape != stored:
-        raise DataError(path, f"expected {stored} pixels like its image, got {ids.shape}", "make it again")
-    picture = Image.fromarray(ids.astype(np.int32))
-    rows, columns = plan.resized
-    picture = picture.resize((columns, rows), Image.Resampling.NEAREST)
-    picture = picture.crop((plan.left, plan.top, plan.left + plan.width, plan.top + plan.height))
-    if plan.mirror or plan.rotate_degrees:
-        inverse = np.linalg.inv(plan.window_matrix())
-        picture = picture.transform(
-            picture.size, Image.Transform.AFFINE, tuple(inverse[:2].ravel()), Image.Resampling.NEAREST
-        )
-    return torch.from_numpy(np.array(picture, dtype=np.int64)) - 1
