@@ -14,10 +14,9 @@ from occkit.data.transforms import (
     apply_to_image,
     flip_volume,
     plan_image,
-    project_depth,
     reflection,
 )
-from occkit.geometry import Cameras, VoxelGrid, camera_rays, invert_pose, transform_points
+from occkit.geometry import Cameras, VoxelGrid, camera_rays, invert_pose, project_depth, transform_points
 from occkit.samples import Occupancy, Sample
 from occkit.taxonomy import OCC3D
 

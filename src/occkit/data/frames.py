@@ -25,11 +25,10 @@ from occkit.data.transforms import (
     apply_to_image,
     flip_volume,
     plan_image,
-    project_depth,
 )
 from occkit.errors import ConfigError, DataError
 from occkit.files import decode_image, image_size, read_json
-from occkit.geometry import Cameras, VoxelGrid
+from occkit.geometry import Cameras, VoxelGrid, project_depth
 from occkit.samples import Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 

@@ -17,9 +17,6 @@ from torch import Tensor
 from occkit.geometry import Cameras, VoxelGrid, transform_points
 from occkit.samples import Sample
 
-MIN_DEPTH = 1.0
-"""LiDAR points nearer to a camera than this (metres, z) are on the car itself."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -137,28 +134,6 @@ def apply_to_cameras(cameras: Cameras, plan: ImagePlan) -> Cameras:
         return moved
     matrix = torch.from_numpy(plan.window_matrix()).to(moved.intrinsics)
     return replace(moved, intrinsics=matrix @ moved.intrinsics)
-
-
-def project_depth(cameras: Cameras, points: Float[Tensor, "p k"]) -> Float[Tensor, "n h w"]:
-    """Project LiDAR points into images.
-
-    Args:
-        cameras: `n` cameras with poses at their own exposures, in the frame of the points.
-        points: metres; columns x, y, z, and any others.
-
-    Returns:
-        z-depth of the nearest point that falls into each pixel, metres; 0 where none does. The LiDAR sits higher than
-        the cameras and sees over things: some of the depths belong to surfaces the camera does not see.
-    """
-    height, width = cameras.height, cameras.width
-    count = cameras.batch_shape[0]
-    pixels, depth, visible = cameras.project(points[None, :, :3].expand(count, -1, -1), min_depth=MIN_DEPTH)
-    camera, point = visible.nonzero(as_tuple=True)
-    column, row = pixels[camera, point].floor().long().unbind(-1)
-    flat = (camera * height + row) * width + column
-    image = torch.full((count * height * width,), math.inf, dtype=points.dtype)
-    image = image.scatter_reduce(0, flat, depth[camera, point], "amin")
-    return torch.where(image.isinf(), 0.0, image).reshape(count, height, width)
 
 
 def reflection(grid: VoxelGrid, *, x: bool, y: bool) -> Float[Tensor, "4 4"]:

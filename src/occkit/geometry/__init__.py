@@ -3,7 +3,7 @@
 Tensors and small frozen dataclasses; nothing here knows a file or a network.
 """
 
-from occkit.geometry.cameras import Cameras, distort, project, undistort
+from occkit.geometry.cameras import Cameras, distort, project, project_depth, undistort
 from occkit.geometry.contraction import ContractedGrid, contract, uncontract
 from occkit.geometry.depths import contracted_depths, jitter_depths, linear_depths
 from occkit.geometry.grids import (
@@ -43,6 +43,7 @@ __all__ = [
     "pose_from_quaternion",
     "pose_from_rotation_translation",
     "project",
+    "project_depth",
     "quaternion_from_rotation",
     "rotation_from_quaternion",
     "rotation_from_yaw",

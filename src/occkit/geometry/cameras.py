@@ -1,5 +1,6 @@
 """Pinhole cameras with optional lens distortion. OpenCV axes: x right, y down, z forward; pixel centres at +0.5."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from occkit.geometry.poses import invert_pose, transform_points
+
+MIN_DEPTH = 1.0
+"""LiDAR points nearer to a camera than this (metres, z) are on the car itself."""
 
 
 def _distortion_terms(coefficients: Float[Tensor, "*b k"]) -> list[Tensor]:
@@ -206,6 +210,28 @@ class Cameras:
             xy = undistort(normalised[..., :2], self.distortion)
             normalised = torch.cat([xy, normalised[..., 2:]], dim=-1)
         return normalised
+
+
+def project_depth(cameras: Cameras, points: Float[Tensor, "p k"]) -> Float[Tensor, "n h w"]:
+    """Project LiDAR points into images.
+
+    Args:
+        cameras: `n` cameras with poses at their own exposures, in the frame of the points.
+        points: metres; columns x, y, z, and any others.
+
+    Returns:
+        z-depth of the nearest point that falls into each pixel, metres; 0 where none does. The LiDAR sits higher than
+        the cameras and sees over things: some of the depths belong to surfaces the camera does not see.
+    """
+    height, width = cameras.height, cameras.width
+    count = cameras.batch_shape[0]
+    pixels, depth, visible = cameras.project(points[None, :, :3].expand(count, -1, -1), min_depth=MIN_DEPTH)
+    camera, point = visible.nonzero(as_tuple=True)
+    column, row = pixels[camera, point].floor().long().unbind(-1)
+    flat = (camera * height + row) * width + column
+    image = points.new_full((count * height * width,), math.inf)
+    image = image.scatter_reduce(0, flat, depth[camera, point], "amin")
+    return torch.where(image.isinf(), 0.0, image).reshape(count, height, width)
 
 
 def _one_to_one(points: Float[Tensor, "*b n 2"], coefficients: Float[Tensor, "*b k"]) -> Bool[Tensor, "*b n"]:
