@@ -4,10 +4,8 @@ A segment map holds integer ids, 0 for no segment. Ids are local to an image: th
 Losses that want a negative id for "none" take `segments - 1`.
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -16,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from occkit.errors import ConfigError
+from occkit.foundation.weights import load_model
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_NEEDS = 'SamSegmenter: needs the package transformers, which is not installed -- pip install "occkit[hf]"'
 
 
 class Segmenter(Protocol):
@@ -72,7 +70,7 @@ class SamSegmenterConfig:
     points_per_side: int = 32
     """The image is asked at so many points along each axis; each answers with three masks (part, whole, all)."""
     points_per_batch: int = 64
-    """Points decoded at once; changes memory and speed, not the result."""
+    """Points or boxes decoded at once; changes memory and speed, not the result."""
     min_predicted_iou: float = 0.88
     """Masks that the model itself trusts less are dropped (0..1)."""
     min_stability: float = 0.95
@@ -117,7 +115,8 @@ class SamSegmenter:
 
     def __init__(self, config: SamSegmenterConfig) -> None:
         self.config = config
-        self.model = _load(config.weights).to(config.device).eval()
+        model = load_model("SamSegmenter", config.weights, loader="SamModel", kinds=("sam",))
+        self.model = model.to(config.device).eval()
         self.image_size: int = self.model.config.vision_config.image_size
 
     @property
@@ -134,6 +133,27 @@ class SamSegmenter:
         check_request(images, token, cameras)
         maps = [self._segment(image) for image in images.to(self.config.device)]
         return torch.stack(maps).to(images.device)
+
+    @torch.no_grad()
+    def masks_in_boxes(self, image: UInt8[Tensor, "3 h w"], boxes: Float[Tensor, "k 4"]) -> Bool[Tensor, "k h w"]:
+        """Return one mask for each box, as SAM gives them: none is dropped for a low score.
+
+        Args:
+            image: RGB.
+            boxes: left, top, right, bottom; pixels of the image.
+        """
+        size = (image.shape[1], image.shape[2])
+        masks = [torch.zeros((0, *size), dtype=torch.bool, device=image.device)]
+        if len(boxes):
+            pixels, resized = self._prepare(image.to(self.config.device))
+            embeddings = self.model.get_image_embeddings(pixels)
+            scale = boxes.new_tensor([resized[1] / size[1], resized[0] / size[0]]).repeat(2)
+            for some in (boxes * scale).to(self.config.device).split(self.config.points_per_batch):
+                answer = self.model(image_embeddings=embeddings, input_boxes=some[None], multimask_output=False)
+                masks += [
+                    self._enlarge(one, resized, size)[None].to(image.device) for one in answer.pred_masks[0, :, 0]
+                ]
+        return torch.cat(masks)
 
     def _segment(self, image: UInt8[Tensor, "3 h w"]) -> Int64[Tensor, "h w"]:
         height, width = image.shape[1:]
@@ -235,29 +255,3 @@ def merge(masks: Bool[Tensor, "k h w"], min_pixels: int) -> Int64[Tensor, "h w"]
     stays &= visible > 0
     stays[0] = False
     return torch.where(stays, stays.cumsum(0), 0)[painted]
-
-
-def _load(weights: str) -> Any:
-    try:
-        library = importlib.import_module("transformers")
-        damaged = importlib.import_module("safetensors").SafetensorError
-    except ImportError as error:
-        raise ConfigError(_NEEDS) from error
-    folder = Path(weights).expanduser()
-    source = str(folder) if folder.is_dir() else weights
-    try:
-        kind = library.PreTrainedConfig.get_config_dict(source)[0].get("model_type")
-        if kind != "sam":
-            raise ConfigError(
-                f"SamSegmenter: weights {weights!r}: expected a config.json of type sam, got {kind or 'none'}"
-            )
-        model, report = library.SamModel.from_pretrained(source, output_loading_info=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, damaged) as error:
-        raise ConfigError(
-            f"SamSegmenter: weights {weights!r} cannot be loaded: {error}; give a folder or hub id of a SAM that has "
-            "safetensors"
-        ) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ConfigError(f"SamSegmenter: weights {weights!r} lack {len(missing)} tensors, first {missing[0]}")
-    return model

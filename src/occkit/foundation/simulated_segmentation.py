@@ -4,7 +4,6 @@ Source: original. The four faults are those by which segmentations are judged: o
 boundary error and missed regions.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from occkit.errors import ConfigError
+from occkit.foundation.chance import chance
 from occkit.foundation.segmentation import check_request
 from occkit.foundation.truth import ImageTruth, read_truth
 
@@ -117,21 +117,15 @@ class SimulatedSegmenter:
     def _segment(self, colours: Colours, token: str, camera: str) -> Ids:
         config = self.config
         truth = read_truth(config.root, token, camera, size=(colours.shape[0], colours.shape[1]))
-
-        def chance(fault: str) -> np.random.Generator:
-            # A stream for each fault: changing one leaves the others as they were.
-            digest = hashlib.sha256(f"{config.seed}/{token}/{camera}/{fault}".encode()).digest()
-            return np.random.default_rng(int.from_bytes(digest[:16], "little"))
-
         ids = true_segments(truth)
         if config.split > 0:
-            ids = _split(ids, colours, config, chance("split"))
+            ids = _split(ids, colours, config, chance(config.seed, token, camera, "split"))
         if config.merge > 0:
-            ids = _merge(ids, colours, truth.depth, config, chance("merge"))
+            ids = _merge(ids, colours, truth.depth, config, chance(config.seed, token, camera, "merge"))
         if config.ragged > 0:
-            ids = _displace(ids, config, chance("ragged"))
+            ids = _displace(ids, config, chance(config.seed, token, camera, "ragged"))
         if config.missing > 0:
-            ids = _lose(ids, config, chance("missing"))
+            ids = _lose(ids, config, chance(config.seed, token, camera, "missing"))
         return _renumber(ids)
 
 
