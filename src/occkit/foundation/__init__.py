@@ -4,17 +4,31 @@ The simulated ones read the truth layers of a procedural world and spoil them as
 built on a guest can be trained and tested without its weights.
 """
 
+from occkit.foundation.depth import CanonicalDepth, CanonicalDepthConfig, DepthEstimator, canonical_depth
+from occkit.foundation.lidar_depth import LidarDepth, LidarDepthConfig
 from occkit.foundation.segment_files import CachedSegmenter, read_segments, write_segments
 from occkit.foundation.segmentation import SamSegmenter, SamSegmenterConfig, Segmenter
+from occkit.foundation.simulated_depth import SimulatedDepth, SimulatedDepthConfig
 from occkit.foundation.simulated_segmentation import SimulatedSegmenter, SimulatedSegmenterConfig
+from occkit.foundation.transformers_depth import TransformersDepth, TransformersDepthConfig
 
 __all__ = [
     "CachedSegmenter",
+    "CanonicalDepth",
+    "CanonicalDepthConfig",
+    "DepthEstimator",
+    "LidarDepth",
+    "LidarDepthConfig",
     "SamSegmenter",
     "SamSegmenterConfig",
     "Segmenter",
+    "SimulatedDepth",
+    "SimulatedDepthConfig",
     "SimulatedSegmenter",
     "SimulatedSegmenterConfig",
+    "TransformersDepth",
+    "TransformersDepthConfig",
+    "canonical_depth",
     "read_segments",
     "write_segments",
 ]
