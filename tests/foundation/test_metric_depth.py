@@ -374,8 +374,9 @@ def test_filling_takes_the_nearest_within_its_radius():
 
 
 def test_frames_without_points_are_named():
-    with pytest.raises(DataError, match="frame t: has no LiDAR points"):
-        estimate(LidarDepthConfig().build({}), random_images(1), (28.0,))
+    for points in ({}, lambda token: None):
+        with pytest.raises(DataError, match="frame t: has no LiDAR points"):
+            estimate(LidarDepthConfig().build(points), random_images(1), (28.0,))
     with pytest.raises(ValueError, match=r"points of t: expected \[p, 3 or more\], got \(4, 2\)"):
         estimate(LidarDepthConfig().build({"t": torch.zeros(4, 2)}), random_images(1), (28.0,))
     with pytest.raises(ConfigError, match="fill_radius"):

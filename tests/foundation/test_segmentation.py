@@ -26,27 +26,6 @@ SIZE = (48, 64)
 FAULTS = ("split", "merge", "ragged", "missing")
 
 
-@pytest.fixture(scope="module")
-def sam_folder(tmp_path_factory):
-    library = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = library.SamConfig(
-        vision_config={
-            "hidden_size": 32, "output_channels": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "image_size": 64, "patch_size": 8, "global_attn_indexes": [1], "window_size": 4, "num_pos_feats": 16,
-            "mlp_dim": 32, "initializer_range": 0.2,
-        },
-        prompt_encoder_config={"hidden_size": 32, "image_size": 64, "patch_size": 8},
-        mask_decoder_config={
-            "hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32,
-        },
-        initializer_range=0.2,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("sam")
-    library.SamModel(config).save_pretrained(folder)
-    return folder
-
-
 def open_sam(folder, **options):
     defaults = {"points_per_side": 4, "min_predicted_iou": 0.0, "min_stability": 0.0}
     return SamSegmenterConfig(weights=str(folder), **(defaults | options)).build()

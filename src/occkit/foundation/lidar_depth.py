@@ -14,8 +14,8 @@ from occkit.errors import ConfigError, DataError
 from occkit.foundation.depth import check_depth_request
 from occkit.geometry import Cameras, project_depth
 
-Points = Callable[[str], Tensor] | Mapping[str, Tensor]
-"""Token -> points `[p, 3 or more]` x, y, z (metres, reference ego frame), and any other columns."""
+Points = Callable[[str], Tensor | None] | Mapping[str, Tensor]
+"""Token -> points `[p, 3 or more]`: x, y, z (metres, reference ego frame) and any other columns; None without LiDAR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +69,13 @@ class LidarDepth:
             DataError: if the frame has no points.
         """
         check_depth_request(images, cameras, token, names)
-        points = self._points_of(token)
+        points = self.points.get(token) if isinstance(self.points, Mapping) else self.points(token)
+        if points is None:
+            raise DataError(f"frame {token}", "has no LiDAR points", "leave it out, or give its sweep")
         if points.ndim != 2 or points.shape[1] < 3:
             raise ValueError(f"points of {token}: expected [p, 3 or more], got {tuple(points.shape)}")
         depth = project_depth(cameras, points.to(cameras.intrinsics))
         return fill_depth(depth, self.config.fill_radius).to(images.device)
-
-    def _points_of(self, token: str) -> Tensor:
-        if not isinstance(self.points, Mapping):
-            return self.points(token)
-        if token not in self.points:
-            raise DataError(f"frame {token}", "has no LiDAR points", "leave it out, or give its sweep")
-        return self.points[token]
 
 
 def fill_depth(depth: Float[Tensor, "n h w"], radius: float) -> Float[Tensor, "n h w"]:

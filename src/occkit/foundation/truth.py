@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from occkit.errors import DataError
-from occkit.files import read_npz_array
+from occkit.files import read_json, read_npz_array
+from occkit.taxonomy import OCC3D, SEMANTICKITTI, Taxonomy
 
 _REWRITE = "write the world again, with its truth layers"
+_MAX_WORDS_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,24 @@ def find_frame(root: Path, token: str) -> Path:
         if (folder / token).is_dir():
             return folder / token
     raise DataError(truth, f"no truth layers of frame {token!r}", _REWRITE)
+
+
+def world_taxonomy(root: Path) -> Taxonomy:
+    """Return the taxonomy that the truth layers of a world are written in.
+
+    Raises:
+        DataError: if the world has no truth layers, or its list of words is damaged.
+    """
+    path = Path(root) / "truth" / "words.json"
+    try:
+        words = read_json(path, max_bytes=_MAX_WORDS_BYTES)
+    except DataError as error:
+        raise DataError(path, error.problem, _REWRITE) from error
+    first = words[0] if isinstance(words, list) and words else None
+    for key, taxonomy in (("occ3d", OCC3D), ("standing", SEMANTICKITTI)):
+        if isinstance(first, dict) and key in first:
+            return taxonomy
+    raise DataError(path, "does not say what the world's words are called in a known taxonomy", _REWRITE)
 
 
 def read_truth(root: Path, token: str, camera: str, *, size: tuple[int, int]) -> ImageTruth:
