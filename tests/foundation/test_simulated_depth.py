@@ -147,6 +147,21 @@ def test_faults_have_chances_of_their_own(street):
     assert all(log.std() + log.mean().abs() > 1e-3 for log in logs)
 
 
+def test_no_two_faults_share_their_chance(tmp_path):
+    """The first number each of them draws shows in the first pixel."""
+    write_layers(tmp_path)
+    first = [error_of(perfect(tmp_path, **{f: 0.1}))[0, 0] for f in FAULTS if f != "bleed"]
+    assert np.abs(np.subtract.outer(first, first) + np.eye(4)).min() > 1e-4
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_follows_the_seed(street, fault):
+    sample = sample_of(street)
+    one, same, other = (estimate(perfect(street, seed=s, **{fault: 0.5}), sample) for s in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_chance_depends_on_seed_frame_and_camera_only(street, tmp_path):
     sample = sample_of(street)
     config = SimulatedDepthConfig(root=street)

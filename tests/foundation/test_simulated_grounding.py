@@ -13,7 +13,7 @@ from occkit.foundation.simulated_grounding import CONFUSED_WITH, SMALL
 from occkit.foundation.truth import read_truth, world_taxonomy
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
 
-FAULTS = {"grow": 0.3, "kerb": 0.08, "confuse": 0.08, "lose": 0.15}
+FAULTS = ("grow", "kerb", "confuse", "lose")
 ROAD, SIDEWALK, MANMADE, CAR, TRUCK, PEDESTRIAN, BARRIER, FREE = (
     OCC3D.id_of(name)
     for name in ("driveable_surface", "sidewalk", "manmade", "car", "truck", "pedestrian", "barrier", "free")
@@ -137,6 +137,15 @@ def test_small_classes_grow_by_a_pixel(tmp_path):
     assert (found[:, 0] == CAR).all()
 
 
+def test_what_grows_is_not_what_is_lost(tmp_path):
+    semantics = np.full(SIZE, CAR)
+    semantics[10:20, 10:12] = PEDESTRIAN
+    found = repeat(tmp_path, semantics, 100, grow=0.5, lose=0.5)
+    kept = (found == PEDESTRIAN).any((1, 2))
+    assert kept.mean() == pytest.approx(0.5, abs=0.15)
+    assert (found[kept, 9, 10] == PEDESTRIAN).mean() == pytest.approx(0.5, abs=0.25)
+
+
 def test_kerbs_become_barriers_where_asked(tmp_path):
     semantics = np.full(SIZE, ROAD)
     semantics[:, 24:] = SIDEWALK
@@ -178,6 +187,13 @@ def test_faults_have_chances_of_their_own(street):
     assert settled.float().mean() > 0.8
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_follows_the_seed(street, fault):
+    one, same, other = (label(perfect(street, seed=s, **{fault: 0.5}), street) for s in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_chance_depends_on_seed_frame_and_camera_only(street, tmp_path):
     images, token, cameras = frame(street)
     config = SimulatedLabellerConfig(root=street)
@@ -201,7 +217,7 @@ def test_chance_depends_on_seed_frame_and_camera_only(street, tmp_path):
 def test_the_strengths_are_far_apart(world, request):
     root = request.getfixturevalue(world)
     true = label(perfect(root), root)
-    named = (true != label(perfect(root), root).new_tensor(255)) & (true_layers(root, "words") > 0)
+    named = (true != OCC3D.ignore_id) & (true_layers(root, "words") > 0)
     right = {}
     for name in ("perfect", "realistic", "poor"):
         found = label(getattr(SimulatedLabellerConfig, name)(root).build(), root)
@@ -218,7 +234,7 @@ def test_the_description_says_all_but_the_place(tmp_path):
     one, two = (SimulatedLabellerConfig(root=tmp_path / name).build().description for name in "ab")
     assert one == two
     assert (one["labeller"], one["taxonomy"]) == ("simulated", "occ3d")
-    assert set(FAULTS) | {"block", "seed"} < set(one)
+    assert {*FAULTS, "block", "seed"} < set(one)
 
 
 def test_worlds_that_do_not_say_their_taxonomy_are_named(tmp_path):
