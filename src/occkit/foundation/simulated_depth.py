@@ -73,7 +73,7 @@ class SimulatedDepthConfig:
 
     @classmethod
     def poor(cls, root: Path) -> "SimulatedDepthConfig":
-        """Return a network that is off by a fifth or so."""
+        """Return a network that is off by a quarter or so."""
         return cls(root=root, scene_scale=0.12, image_scale=0.12, field=0.15, noise=0.05, bleed=1.0, bleed_above=1.0)
 
     def build(self) -> "SimulatedDepth":

@@ -22,7 +22,7 @@ def load_model(guest: str, weights: str, *, loader: str, kinds: Sequence[str], l
         ConfigError: if transformers is not installed, or the weights are missing, damaged, of another kind or
             incomplete.
     """
-    library, source = import_transformers(guest), _source(guest, weights, local=local)
+    library, source = _transformers(guest), _source(guest, weights, local=local)
     try:
         kind = library.PreTrainedConfig.get_config_dict(source, local_files_only=local)[0].get("model_type")
         if kind not in kinds:
@@ -54,7 +54,7 @@ def load_processor(guest: str, weights: str, *, loader: str, local: bool = False
     Raises:
         ConfigError: if it is not there, damaged, or needs a package that is not installed.
     """
-    library, source = import_transformers(guest), _source(guest, weights, local=local)
+    library, source = _transformers(guest), _source(guest, weights, local=local)
     try:
         return getattr(library, loader).from_pretrained(source, local_files_only=local)
     except Exception as error:
@@ -64,12 +64,7 @@ def load_processor(guest: str, weights: str, *, loader: str, local: bool = False
         ) from error
 
 
-def import_transformers(guest: str) -> Any:
-    """Return the package transformers.
-
-    Raises:
-        ConfigError: naming the extra, if it is not installed.
-    """
+def _transformers(guest: str) -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
