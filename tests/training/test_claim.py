@@ -17,7 +17,7 @@ from occkit.training import claim_run
 from occkit.training.claim import AtLeast, Claim, Difference, Lesson, Ratio, World, flatten, judge, mean_interval
 from occkit.training.claim_card import write_card
 from occkit.training.claim_run import load_claim, run_arm, run_claim
-from occkit.training.recipe_json import recipe_to_json
+from occkit.training.recipe_json import as_of_today, recipe_to_json
 
 SCORES = {
     "new": {"occ3d.miou": [0.30, 0.34, 0.29, 0.36]},
@@ -192,10 +192,10 @@ def test_a_field_that_came_since_does_not_make_another_recipe() -> None:
     now = recipe_to_json(lift.debug())
     then = json.loads(json.dumps(now))
     del then["recipe"]["max_labelled_frames"], then["recipe"]["data"]["teaching"]
-    assert claim_run._as_of_today(then) == now
+    assert as_of_today(then) == now
     then["recipe"]["steps"] += 1
-    assert claim_run._as_of_today(then) != now
-    assert claim_run._as_of_today({"recipe": "?"}) == {"recipe": "?"}
+    assert as_of_today(then) != now
+    assert as_of_today({"recipe": "?"}) == {"recipe": "?"}
 
 
 def test_a_teacher_comes_first_and_teaches_in_its_world(

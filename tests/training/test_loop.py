@@ -184,6 +184,17 @@ def test_resuming_another_recipe_names_what_differs(accumulating: tuple[Recipe, 
         train(changed, tiny_kitti, run, resume=True)
 
 
+def test_resuming_a_finished_run_leaves_it_as_it_is(
+    accumulating: tuple[Recipe, Path], tiny_kitti: Path, tmp_path: Path
+) -> None:
+    recipe, run = accumulating
+    shutil.copytree(run, tmp_path / "run")
+    write_json(tmp_path / "run" / "environment.json", {"commit": "of then"})
+    assert train(recipe, tiny_kitti, tmp_path / "run", resume=True).finished
+    assert read_json(tmp_path / "run" / "environment.json") == {"commit": "of then"}
+    assert metrics(tmp_path / "run") == metrics(run)
+
+
 def test_resuming_nothing_is_an_error(accumulating: tuple[Recipe, Path], tiny_kitti: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no state"):
         train(accumulating[0], tiny_kitti, tmp_path / "new", resume=True)

@@ -33,7 +33,7 @@ from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe, available_systems, load_file
-from occkit.training.recipe_json import recipe_from_json, recipe_to_json
+from occkit.training.recipe_json import as_of_today, recipe_to_json
 from occkit.training.teach import write_segment_maps, write_teachings
 
 MakeWorld = Callable[[World, int, Path], None]
@@ -173,7 +173,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
     if state.is_main_process:
         result = identity | {
             "scores": flatten(evaluator.report()) | costs,
-            "commit": environment.commit(),
+            "commit": _commits(out, arm, seed),
             "device": environment.device_name(device),
             "wall_s": time.perf_counter() - started,
             "cpu_s": cpu_s,
@@ -202,7 +202,7 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
     run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
     identity = {key: value for key, value in identity.items() if key != "protocols"}
-    same = marker.is_file() and read_json(marker) == identity
+    same = marker.is_file() and _refreshed(read_json(marker)) == identity
     resume = same and any((run / "state").glob("[0-9]*"))
     state = process_state()
     state.wait_for_everyone()
@@ -236,8 +236,7 @@ def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> 
     path = _result(out, arm, seed)
     if not path.is_file():
         return None
-    result: dict[str, Any] = read_json(path)
-    result["recipe"] = _as_of_today(result.get("recipe"))
+    result = _refreshed(read_json(path))
     wanted = _identity(claim, arm, seed, world_seed)
     if claim.lesson is not None and arm == claim.lesson.teacher:
         root = _world_folder(out, world_seed + seed)
@@ -246,12 +245,14 @@ def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> 
     return result if all(result.get(key) == value for key, value in wanted.items()) else None
 
 
-def _as_of_today(recipe: Any) -> Any:
-    """Return an archived recipe with the fields that came into recipes since, at their defaults."""
-    try:
-        return recipe if recipe is None else recipe_to_json(recipe_from_json(recipe))
-    except ConfigError:
-        return recipe  # one of a user's own file, or one that is read no more: then it is another recipe
+def _refreshed(kept: Any) -> dict[str, Any]:
+    """Return what was kept of a run, its recipes as of today."""
+    fresh: dict[str, Any] = dict(kept)
+    if fresh.get("recipe") is not None:
+        fresh["recipe"] = as_of_today(fresh["recipe"])
+    if isinstance(fresh.get("lesson"), dict):
+        fresh["lesson"] = fresh["lesson"] | {"recipe": as_of_today(fresh["lesson"].get("recipe"))}
+    return fresh
 
 
 def _world(world: World, seed: int, out: Path, make_world: MakeWorld) -> None:
@@ -296,7 +297,7 @@ def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], 
         # A class that some seed's world lacks has no number there, and so none in the card.
         common = [metric for metric in of_arm[0] if all(metric in other for other in of_arm)]
         scores[arm] = {metric: [other[metric] for other in of_arm] for metric in common}
-    commits = {str(result["commit"]) for result in results.values() if result["commit"] is not None}
+    commits = {c for result in results.values() if result["commit"] is not None for c in result["commit"].split(", ")}
     return Outcome(
         seeds=tuple(seeds),
         scores=scores,
@@ -311,6 +312,13 @@ def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], 
 def _headline(scores: dict[str, float]) -> str:
     named = [f"{name} {100 * value:.2f} %" for name, value in scores.items() if name.endswith((".miou", ".rayiou"))]
     return "  ".join(named)
+
+
+def _commits(out: Path, arm: str, seed: int) -> str | None:
+    """Return the commit that trained an arm and, if it is another, the one that scored it."""
+    trained = out / "runs" / f"{arm}-{seed}" / "environment.json"
+    known = [read_json(trained).get("commit")] if trained.is_file() else []
+    return ", ".join(dict.fromkeys(c for c in (*known, environment.commit()) if c)) or None
 
 
 def _train_seconds(run: Path, frames_per_step: int) -> float:

@@ -37,7 +37,7 @@ from occkit.training.evaluate import evaluate_model, main_score
 from occkit.training.optim import set_learning_rate
 from occkit.training.processes import make_accelerator
 from occkit.training.recipe import Recipe
-from occkit.training.recipe_json import recipe_to_json
+from occkit.training.recipe_json import as_of_today, recipe_to_json
 from occkit.training.system import build_system, conditional_parameters, losses, predict
 
 
@@ -75,6 +75,8 @@ def train(recipe: Recipe, data_root: Path | str, out: Path | str, *, resume: boo
     trainer = _Trainer(recipe, Path(data_root), out, accelerator)
     if resume:
         trainer.load_state()
+        if trainer.step >= recipe.steps:
+            return TrainResult(step=trainer.step, finished=True, best_score=trainer.best_score)
     if accelerator.is_main_process:
         write_json(out / checkpoint.RECIPE_FILE, recipe_to_json(recipe))
         write_json(
@@ -275,7 +277,7 @@ def _prepare_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         return
     if not (out / "state").is_dir():
         raise DataError(out, "has no state to resume from", "start without --resume, in a new folder")
-    old, new = read_json(out / checkpoint.RECIPE_FILE), recipe_to_json(recipe)
+    old, new = as_of_today(read_json(out / checkpoint.RECIPE_FILE)), recipe_to_json(recipe)
     changed = [name for name in _differences(old, new) if name != "num_workers"]
     if changed:
         raise ConfigError(f"{out}: was trained with another recipe; it differs in {', '.join(changed[:5])}")

@@ -45,6 +45,17 @@ def recipe_from_json(data: Mapping[str, Any], *, code: Path | None = None) -> Re
     return cast(Recipe, from_json(data.get("recipe"), Recipe, where="recipe", code=code))
 
 
+def as_of_today(data: Any) -> Any:
+    """Return what `recipe_to_json` once wrote with the fields that came into recipes since, at their defaults.
+
+    What cannot be read, such as a recipe of a user's own file, is returned as it is.
+    """
+    try:
+        return recipe_to_json(recipe_from_json(data))
+    except ConfigError:
+        return data
+
+
 def to_json(value: object, where: str = "recipe") -> Any:
     """Return a value of a recipe as JSON values; `where` names it in errors."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
