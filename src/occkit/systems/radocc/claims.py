@@ -6,6 +6,7 @@ from occkit.systems.radocc.recipes import (
     TEACHING,
     few,
     few_features,
+    few_labelled,
     few_logits,
     few_none,
     nano,
@@ -27,8 +28,8 @@ from occkit.systems.radocc.recipes import (
 )
 from occkit.training.claim import Claim, Difference, Lesson, World
 
-CLAIM_WORLD = World(scenes=250, options=("--frames", "2"))
-"""200 streets to learn from, 50 others to be scored on, two frames each."""
+CLAIM_WORLD = World(scenes=250, options=("--frames", "4"))
+"""200 streets to learn from, a frame of each; 50 others to be scored on, two frames of each, all with one before."""
 
 
 def claim() -> Claim:
@@ -49,6 +50,7 @@ def claim() -> Claim:
             "logits": nano_logits,
             "features": nano_features,
             "few_none": few_none,
+            "few_labelled": few_labelled,
             "few_rendered": few,
             "few_logits": few_logits,
             "few_features": few_features,
@@ -65,9 +67,11 @@ def claim() -> Claim:
                     Difference(arm=f"{regime}rendered", baseline=f"{regime}features", metric="occ3d.miou"),
                 )
             ),
+            Difference(arm="few_rendered", baseline="few_labelled", metric="occ3d.miou", threshold=0.022),
             Difference(arm="rdc", baseline="depth_map", metric="occ3d.miou"),
         ),
         world=CLAIM_WORLD,
+        val_frames=100,
         lesson=Lesson(teacher="teacher", folder=TEACHING, features=True, segments={SEGMENTS: "simulated"}),
         seeds=3,
     )
@@ -103,6 +107,7 @@ def effects() -> Claim:
             Difference(arm="attention_rendered", baseline="attention_none", metric="occ3d.miou"),
         ),
         world=CLAIM_WORLD,
+        val_frames=100,
         lesson=Lesson(
             teacher="teacher", folder=TEACHING, segments={SEGMENTS: "simulated", PERFECT_SEGMENTS: "perfect"}
         ),

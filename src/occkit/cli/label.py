@@ -1,0 +1,209 @@
+"""Write pseudo-labels of a data set or of an own rig, from its images alone."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from occkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from occkit.data.frames import FrameDataset
+    from occkit.foundation import DepthEstimator, SemanticLabeller
+    from occkit.labels import FactoryConfig
+
+HELP = """Write a labelled volume for every frame, made from images and poses alone, in Occ3D's layout.
+
+A depth model and a labeller look at each image; the points of 13 earlier frames are added, without what moves; voxels
+take a vote. On a generated world stand-ins with the faults of real models do that (--teacher simulated), elsewhere the
+models themselves (--teacher hf). A recipe trains on the result with --data.labels FOLDER. What is there already is
+kept, so an interrupted call is continued by repeating it.
+"""
+
+
+@dataclass(frozen=True)
+class Args:
+    """See HELP."""
+
+    out: Path
+    """Folder to write: gts/<scene>/<token>/labels.npz, labels.json, pictures/."""
+    data: Path | None = None
+    """Data set folder."""
+    rig: Path | None = None
+    """A rig.json, or a folder of folders with one each."""
+    split: Literal["train", "val", "test", "all"] = "all"
+    """Part of --data."""
+    teacher: Literal["simulated", "hf"] = "simulated"
+    """Stand-ins that read a world's truth layers, or models from --depth-weights, --detector and --sam."""
+    strength: Literal["perfect", "realistic", "poor"] = "realistic"
+    """How good the stand-ins are."""
+    seed: int = 0
+    """Of the stand-ins' faults."""
+    depth: Literal["model", "lidar"] = "model"
+    """Where depth comes from: the teacher, or the LiDAR points of the frame."""
+    depth_weights: str | None = None
+    """Folder of a depth network of transformers, for --teacher hf."""
+    canonical_focal: float | None = None
+    """The depth network was trained for one camera of this focal length, pixels (Metric3D: 1000)."""
+    canonical_size: tuple[int, int] | None = None
+    """Height and width of that camera's images (Metric3D: 616 1064)."""
+    detector: str | None = None
+    """Folder or hub id of a Grounding DINO, for --teacher hf."""
+    sam: str | None = None
+    """Folder or hub id of a SAM, for --teacher hf."""
+    vocabulary: Literal["occnerf", "words"] = "words"
+    """What the detector is asked: OccNeRF's seven questions, or a word at a time."""
+    history: int = 13
+    """Past keyframes whose points are added."""
+    future: int = 0
+    """Keyframes to come whose points are added."""
+    keep_movers: bool = False
+    """Also add what may move: every driving car becomes a trail."""
+    stride: int = 4
+    """One pixel of each block of so many squared; 1 for small images."""
+    max_depth: float = 52.0
+    """Leave out what is farther, metres."""
+    outliers: Literal["statistical", "lonely", "none"] = "statistical"
+    """Which points are taken for errors."""
+    oob: Literal["drop", "clamp"] = "drop"
+    """Points outside the volume; clamp puts slabs on its faces."""
+    vote: Literal["majority", "rare_first", "current_first", "near_first"] = "majority"
+    """Who names a voxel."""
+    min_points: int = 1
+    """Voxels with fewer points are empty."""
+    pass_ratio: float | None = None
+    """Empty voxels that so many times more rays pass than end in."""
+    empty: Literal["free", "carved"] = "free"
+    """Voxels without points are free, or free only where a ray passes and unknown elsewhere."""
+    keep_images: bool = False
+    """Also write the classes of the pixels, for losses on rendered images."""
+    max_pictures: int = 3
+    """Draw so many frames, evenly spread."""
+    json: Path | None = None
+    """Also write the scores against the true labels, where there are any; fractions, 0..1."""
+
+
+def main(argv: list[str]) -> int:
+    """Entry of `occkit label`."""
+    args = tyro.cli(Args, args=argv, prog="occkit label", description=HELP)
+    if (args.data is None) == (args.rig is None):
+        print("occkit label: give either --data ROOT or --rig RIG.json (occkit label --help)", file=sys.stderr)
+        return 2
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.files import write_json
+    from occkit.labels import make_labels
+    from occkit.labels.quality import score_labels
+
+    root = args.data or args.rig
+    assert root is not None
+    frames = open_dataset(root, split=args.split, config=DataConfig(load_depth=False))
+    depth, labeller = _depth(args, frames), _labeller(args, frames)
+    config = _config(args)
+    made = make_labels(frames, args.out, depth=depth, labeller=labeller, config=config, keep_images=args.keep_images)
+    print(f"{made.written} labels{f', {made.kept} were there' if made.kept else ''}: {args.out}")
+    for token, reason in made.skipped.items():
+        print(f"without a label: {token}: {reason}")
+    report = score_labels(frames, args.out)
+    if report is not None:
+        _print_scores(report)
+    if args.json is not None:
+        write_json(args.json, {} if report is None else report)
+    if args.max_pictures > 0:
+        _draw(args, frames)
+    return 0
+
+
+def _config(args: Args) -> "FactoryConfig":
+    from occkit.labels import FactoryConfig, FusionConfig, LonelyPoints, StatisticalOutliers
+
+    fusion = FusionConfig(
+        history=args.history,
+        future=args.future,
+        filter_movers=not args.keep_movers,
+        oob=args.oob,
+        vote=args.vote,
+        min_points=args.min_points,
+        pass_ratio=args.pass_ratio,
+        empty=args.empty,
+    )
+    outliers = {"statistical": StatisticalOutliers(), "lonely": LonelyPoints(), "none": None}[args.outliers]
+    return FactoryConfig(stride=args.stride, max_depth=args.max_depth, outliers=outliers, fusion=fusion)
+
+
+def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.foundation import LidarDepthConfig, SimulatedDepthConfig, TransformersDepthConfig
+
+    if args.depth == "lidar":
+        swept = open_dataset(frames.root, split=args.split, config=DataConfig(load_points=True, load_depth=False))
+        places = {token: index for index, token in enumerate(swept.tokens)}
+        return LidarDepthConfig().build(lambda token: swept.sample(places[token]).points if token in places else None)
+    if args.teacher == "simulated":
+        make = {
+            "perfect": SimulatedDepthConfig.perfect,
+            "realistic": SimulatedDepthConfig.realistic,
+            "poor": SimulatedDepthConfig.poor,
+        }[args.strength]
+        return _seeded(make(frames.root), args.seed).build()
+    if args.depth_weights is None:
+        raise ConfigError("--teacher hf needs --depth-weights FOLDER, or --depth lidar")
+    return TransformersDepthConfig(
+        weights=args.depth_weights, canonical_focal=args.canonical_focal, canonical_size=args.canonical_size
+    ).build()
+
+
+def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
+    from occkit.foundation import (
+        OCCNERF_VOCABULARY,
+        WORD_VOCABULARY,
+        GroundedSamConfig,
+        SimulatedLabellerConfig,
+    )
+
+    if args.teacher == "simulated":
+        make = {
+            "perfect": SimulatedLabellerConfig.perfect,
+            "realistic": SimulatedLabellerConfig.realistic,
+            "poor": SimulatedLabellerConfig.poor,
+        }[args.strength]
+        return _seeded(make(frames.root), args.seed).build()
+    if args.detector is None or args.sam is None:
+        raise ConfigError("--teacher hf needs --detector and --sam, folders or hub ids of their weights")
+    vocabulary = {"occnerf": OCCNERF_VOCABULARY, "words": WORD_VOCABULARY}[args.vocabulary]
+    return GroundedSamConfig(detector=args.detector, sam=args.sam, vocabulary=vocabulary).build()
+
+
+def _seeded(config: Any, seed: int) -> Any:
+    from dataclasses import replace
+
+    return replace(config, seed=seed)
+
+
+def _print_scores(report: dict[str, Any]) -> None:
+    print("The labels themselves, scored as if they were predictions (not what a network trained on them reaches):")
+    for name, entry in report.items():
+        print(f"  {name:<12} mIoU {100 * entry['miou']:6.2f}   IoU {100 * entry['iou']:6.2f}")
+
+
+def _draw(args: Args, frames: "FrameDataset") -> None:
+    """Draw a few labels over their images and from above."""
+    from occkit.data.occ3d import label_path, read_labels
+    from occkit.viewer import save_picture
+    from occkit.viewer.figures import KITTI_CAR, draw_frame, sheets
+    from occkit.viewer.scene import EgoCar
+
+    ego = KITTI_CAR if frames.name == "semantickitti" else EgoCar()
+    for token in frames.spread(args.max_pictures).tokens:
+        path = label_path(args.out, frames.scene(token), token)
+        if not path.is_file():
+            continue
+        label = read_labels(path, grid=frames.grid, taxonomy=frames.taxonomy)
+        views = draw_frame(frames.sample(frames.tokens.index(token)), label, ego=ego)
+        for name, picture in sheets(views).items():
+            ending = "jpg" if name in ("cameras", "lidar", "overlay") else "png"
+            save_picture(args.out / "pictures" / f"{token}_{name}.{ending}", picture)
+    print(f"pictures: {args.out / 'pictures'}")
