@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tyro
 
@@ -11,8 +11,10 @@ from occkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from occkit.data.frames import FrameDataset
-    from occkit.foundation import DepthEstimator, SemanticLabeller
+    from occkit.foundation import DepthEstimator, SemanticLabeller, SimulatedDepthConfig, SimulatedLabellerConfig
     from occkit.labels import FactoryConfig
+
+T = TypeVar("T", "SimulatedDepthConfig", "SimulatedLabellerConfig")
 
 HELP = """Write a labelled volume for every frame, made from images and poses alone, in Occ3D's layout.
 
@@ -143,12 +145,7 @@ def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
         places = {token: index for index, token in enumerate(swept.tokens)}
         return LidarDepthConfig().build(lambda token: swept.sample(places[token]).points if token in places else None)
     if args.teacher == "simulated":
-        make = {
-            "perfect": SimulatedDepthConfig.perfect,
-            "realistic": SimulatedDepthConfig.realistic,
-            "poor": SimulatedDepthConfig.poor,
-        }[args.strength]
-        return _seeded(make(frames.root), args.seed).build()
+        return _stand_in(SimulatedDepthConfig, args, frames).build()
     if args.depth_weights is None:
         raise ConfigError("--teacher hf needs --depth-weights FOLDER, or --depth lidar")
     return TransformersDepthConfig(
@@ -165,22 +162,18 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
     )
 
     if args.teacher == "simulated":
-        make = {
-            "perfect": SimulatedLabellerConfig.perfect,
-            "realistic": SimulatedLabellerConfig.realistic,
-            "poor": SimulatedLabellerConfig.poor,
-        }[args.strength]
-        return _seeded(make(frames.root), args.seed).build()
+        return _stand_in(SimulatedLabellerConfig, args, frames).build()
     if args.detector is None or args.sam is None:
         raise ConfigError("--teacher hf needs --detector and --sam, folders or hub ids of their weights")
     vocabulary = {"occnerf": OCCNERF_VOCABULARY, "words": WORD_VOCABULARY}[args.vocabulary]
     return GroundedSamConfig(detector=args.detector, sam=args.sam, vocabulary=vocabulary).build()
 
 
-def _seeded(config: Any, seed: int) -> Any:
+def _stand_in(kind: type[T], args: Args, frames: "FrameDataset") -> T:
+    """Return the settings of a stand-in of the strength asked for: a class method of its config."""
     from dataclasses import replace
 
-    return replace(config, seed=seed)
+    return replace(getattr(kind, args.strength)(frames.root), seed=args.seed)
 
 
 def _print_scores(report: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ class StatisticalOutliers:
 class LonelyPoints:
     """A point goes if fewer than `least` points, itself included, lie in its cell and the 26 around it.
 
-    A hundred times cheaper than neighbours, which matters for images of a megapixel.
+    One pass over the points, without a search for neighbours.
     """
 
     cell: float = 0.4

@@ -154,17 +154,20 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
     state, identity = process_state(), _identity(claim, arm, seed, world_seed)
     device = process_device()
     costs: dict[str, float] = {}
+    earlier = 0.0
     if arm == PRIOR:
         prior = fit_prior(open_dataset(root, split="train", config=DataConfig()))
         evaluator = evaluate_prior(prior, _scored(claim, root, DataConfig()), claim.protocols)
     else:
         recipe = _recipe(claim, arm, seed)
         run, resume = _run_folder(out, arm, seed, identity)
-        if not train(recipe, root, run, resume=resume).finished:
+        earlier = _train_seconds(run, recipe, state.num_processes) if resume else 0.0
+        # What is validated on the way decides nothing: the last weights are scored below.
+        if not train(replace(recipe, evaluate_every=None), root, run, resume=resume).finished:
             raise KeyboardInterrupt
         # The last weights and not the best: those were chosen by the frames that are scored here.
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
-        seconds = _train_seconds(run, recipe.batch_size * recipe.accumulate * state.num_processes)
+        seconds = _train_seconds(run, recipe, state.num_processes)
         costs = {"cost.train_s": seconds, "cost.parameters": float(_size(model))}
         evaluator = evaluate_model(model, _scored(claim, root, recipe.data), claim.protocols)
         if claim.lesson is not None and claim.lesson.teacher == arm:
@@ -175,7 +178,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             "scores": flatten(evaluator.report()) | costs,
             "commit": _commits(out, arm, seed),
             "device": environment.device_name(device),
-            "wall_s": time.perf_counter() - started,
+            "wall_s": earlier + time.perf_counter() - started,
             "cpu_s": cpu_s,
         }
         write_json(_result(out, arm, seed), result)
@@ -321,9 +324,14 @@ def _commits(out: Path, arm: str, seed: int) -> str | None:
     return ", ".join(dict.fromkeys(c for c in (*known, environment.commit()) if c)) or None
 
 
-def _train_seconds(run: Path, frames_per_step: int) -> float:
+def _train_seconds(run: Path, recipe: Recipe, num_processes: int) -> float:
     """Return what the steps of a training took, however often it was interrupted."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    if not (run / "metrics.jsonl").is_file():
+        return 0.0
+    frames_per_step = recipe.batch_size * recipe.accumulate * num_processes
+    text = (run / "metrics.jsonl").read_text()
+    # A kill may have cut the last line off.
+    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     return sum(frames_per_step / line["frames_per_s"] for line in lines if "frames_per_s" in line)
 
 
