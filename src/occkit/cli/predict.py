@@ -117,7 +117,7 @@ def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset") -> None:
     if not (args.pictures or measured):
         return
     frames = _open(args, recipe, full_size=True)
-    drawn = set(_spread(frames.tokens, args.max_pictures)) if args.pictures else set()
+    drawn = set(frames.spread(args.max_pictures).tokens) if args.pictures and args.max_pictures > 0 else set()
     agreement: dict[str, LidarAgreement] = {}
     sections: list[Section] = []
     tokens = [token for token in frames.tokens if measured or token in drawn]
@@ -149,13 +149,6 @@ def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset") -> None:
         )
         write_report(page, Report(title="Predicted occupancy", lead=lead, sections=tuple(sections)))
         print(f"pictures: {page}")
-
-
-def _spread(tokens: tuple[str, ...], most: int) -> list[str]:
-    """Return up to `most` tokens, evenly spread."""
-    if len(tokens) <= most:
-        return list(tokens)
-    return [tokens[i * len(tokens) // most] for i in range(most)]
 
 
 def _agreement(prediction: "Occupancy", sample: "Sample", dataset: "FrameDataset") -> "LidarAgreement":

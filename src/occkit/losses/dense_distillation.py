@@ -69,7 +69,7 @@ def distill_features(
     rows = _masked_rows(student, mask)
     if rows.shape[0] == 0:
         return student.sum() * 0.0
-    difference = _wide(rows) - _wide(_masked_rows(teacher.detach(), mask))
+    difference = at_least_single(rows) - at_least_single(_masked_rows(teacher.detach(), mask))
     return difference.abs().mean() if norm == "l1" else difference.square().mean()
 
 
@@ -109,12 +109,12 @@ def _softmax_divergence(
     student: Float[Tensor, "*r c"], teacher: Float[Tensor, "*r c"], *, temperature: float
 ) -> Float[Tensor, "*r"]:
     """`T^2 KL(softmax(teacher / T) || softmax(student / T))` of each row; the teacher is a constant."""
-    log_student = (_wide(student) / temperature).log_softmax(dim=-1)
-    log_teacher = (_wide(teacher.detach()) / temperature).log_softmax(dim=-1)
+    log_student = (at_least_single(student) / temperature).log_softmax(dim=-1)
+    log_teacher = (at_least_single(teacher.detach()) / temperature).log_softmax(dim=-1)
     return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=-1) * temperature**2
 
 
-def _wide(values: Float[Tensor, "*r"]) -> Float[Tensor, "*r"]:
+def at_least_single(values: Float[Tensor, "*r"]) -> Float[Tensor, "*r"]:
     """Differences and logarithms of small numbers: too fine for half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 

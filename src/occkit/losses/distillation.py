@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from occkit.losses.dense_distillation import _softmax_divergence, _wide
+from occkit.losses.dense_distillation import _softmax_divergence, at_least_single
 from occkit.ops.rendering import termination_distribution
 
 # Temperature of the public code's second softmax. Weights lie in 0..1, so the value hardly matters.
@@ -117,7 +117,7 @@ def distill_termination(
 
     Source: Zhang et al., "RadOcc", AAAI 2024 (rendered depth consistency); the no-hit bin and eps original.
     """
-    student, teacher = _wide(student), _wide(teacher.detach())
+    student, teacher = at_least_single(student), at_least_single(teacher.detach())
     if double_softmax:
         divergence = _softmax_divergence(student, teacher, temperature=DOUBLE_SOFTMAX_TEMPERATURE) / student.shape[-1]
         return _mean_over_rays(divergence, ray_weights)
@@ -148,7 +148,9 @@ def distill_depth(
 
     Source: Girshick, "Fast R-CNN", ICCV 2015, equation 3, on rendered depth as in RadOcc's comparison.
     """
-    difference = F.smooth_l1_loss(_wide(student), _wide(teacher.detach()), beta=beta, reduction="none")
+    difference = F.smooth_l1_loss(
+        at_least_single(student), at_least_single(teacher.detach()), beta=beta, reduction="none"
+    )
     return _mean_over_rays(difference, ray_weights)
 
 
@@ -223,7 +225,7 @@ def distill_affinity(
     real = torch.arange(int(drawn.max()), device=drawn.device) < drawn[:, None]
     affinities: list[Float[Tensor, "g m m"]] = []
     for vectors in (student, teacher.detach()):
-        rows = _wide(vectors.reshape(-1, vectors.shape[-1])[rays])
+        rows = at_least_single(vectors.reshape(-1, vectors.shape[-1])[rays])
         padded = rows.new_zeros(*real.shape, rows.shape[-1]).index_put(slots, rows)
         affinities.append(_affinity(padded, real, center=center))
     distance = (affinities[1] - affinities[0]).square().sum(dim=(1, 2)) / drawn.square()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.losses.dense_distillation import _wide
+from occkit.losses.dense_distillation import at_least_single
 
 # Probabilities are kept this far from 0 and 1, where logarithms have no finite slope.
 MARGIN = 1e-6
@@ -30,7 +30,7 @@ def opacity_entropy(opacity: Float[Tensor, "*r"]) -> Float[Tensor, ""]:
     """
     if opacity.numel() == 0:
         return opacity.sum()
-    p = _wide(opacity).clamp(MARGIN, 1 - MARGIN)
+    p = at_least_single(opacity).clamp(MARGIN, 1 - MARGIN)
     return -(p * p.log() + (1 - p) * torch.log1p(-p)).mean()
 
 
@@ -60,7 +60,7 @@ def distortion_loss(
     """
     if weights.numel() == 0:
         return weights.sum()
-    weights, t = _wide(weights), _wide(t)
+    weights, t = at_least_single(weights), at_least_single(t)
     before = weights.cumsum(dim=-1)[..., :-1]
     after = weights.flip(-1).cumsum(dim=-1).flip(-1)[..., 1:]
     gaps = t.expand_as(weights).diff(dim=-1)

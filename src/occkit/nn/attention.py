@@ -162,7 +162,7 @@ class ImageAttention(nn.Module):
         size = x.new_tensor([maps.shape[3], maps.shape[2]])
         total, count = torch.zeros_like(x), x.new_zeros(len(x), 1)
         for view, value in zip(views, values, strict=True):
-            rows = _rows_of(view.seen.any(dim=1))
+            rows = rows_of(view.seen.any(dim=1))
             asked = x[rows]
             shape = (len(rows), self.heads, self.heights, self.points)
             places = view.places[rows][:, None, :, None] + self.offset(asked).reshape(*shape, 2) / size
@@ -217,7 +217,7 @@ def _spread_out(layer: nn.Linear, heads: int, points: int) -> None:
         layer.bias.copy_((direction[:, None] * far).reshape(-1))
 
 
-def _rows_of(flags: Bool[Tensor, " q"]) -> Tensor:
+def rows_of(flags: Bool[Tensor, " q"]) -> Tensor:
     if flags.is_meta:  # shapes only: the count is data, so take the largest
         return torch.arange(len(flags), device=flags.device)
     return flags.nonzero()[:, 0]

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from occkit.geometry import Cameras, ContractedGrid, VoxelGrid
-from occkit.nn.attention import _rows_of
+from occkit.nn.attention import rows_of
 from occkit.ops.sampling import sample_bilinear
 
 
@@ -81,7 +81,7 @@ def lift_points(
     views = torch.zeros(points.shape[0], dtype=torch.int64, device=points.device)
     for n in range(maps.shape[0]):
         pixels, _, visible = small[n].project(points)
-        rows = _rows_of(visible)
+        rows = rows_of(visible)
         found = sample_bilinear(maps[n : n + 1], pixels[rows][None], padding="border")[0]
         total.index_add_(0, rows, found)
         views += visible
