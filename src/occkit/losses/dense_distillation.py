@@ -115,7 +115,7 @@ def _softmax_divergence(
 
 
 def at_least_single(values: Float[Tensor, "*r"]) -> Float[Tensor, "*r"]:
-    """Differences and logarithms of small numbers: too fine for half precision."""
+    """Return values in float32 or finer: differences and logarithms of small numbers are too fine for less."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

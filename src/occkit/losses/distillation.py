@@ -148,9 +148,8 @@ def distill_depth(
 
     Source: Girshick, "Fast R-CNN", ICCV 2015, equation 3, on rendered depth as in RadOcc's comparison.
     """
-    difference = F.smooth_l1_loss(
-        at_least_single(student), at_least_single(teacher.detach()), beta=beta, reduction="none"
-    )
+    student, teacher = at_least_single(student), at_least_single(teacher.detach())
+    difference = F.smooth_l1_loss(student, teacher, beta=beta, reduction="none")
     return _mean_over_rays(difference, ray_weights)
 
 

@@ -218,6 +218,7 @@ def _spread_out(layer: nn.Linear, heads: int, points: int) -> None:
 
 
 def rows_of(flags: Bool[Tensor, " q"]) -> Tensor:
+    """Return the indices, int64, of the rows whose flag is set; on the meta device those of all rows."""
     if flags.is_meta:  # shapes only: the count is data, so take the largest
         return torch.arange(len(flags), device=flags.device)
     return flags.nonzero()[:, 0]
