@@ -218,6 +218,8 @@ class Prediction:
     """Class scores of the current images at feature resolution; channel = id of `taxonomy`."""
     features: Float[Tensor, "b f _ _ _"] | None = None
     """Voxel features over the same box, maybe in larger voxels, for losses that need them."""
+    space_logits: Float[Tensor, "b c _ _ _"] | None = None
+    """Class scores of a system whose own volume reaches beyond the grid, all of it; `logits` are its middle."""
     rendering: Rendering | None = None
     """What the losses of a rendering system rendered."""
 

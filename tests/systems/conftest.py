@@ -60,6 +60,7 @@ def make_sample() -> MakeSample:
         size: tuple[int, int],
         num_frames: int = 1,
         num_cameras: int = 6,
+        num_sources: int = 0,
         seed: int = 0,
     ) -> Sample:
         generator = torch.Generator().manual_seed(seed)
@@ -79,6 +80,9 @@ def make_sample() -> MakeSample:
                 images[time, camera, :, row, column] = shades[seen]
                 if time == 0:
                     depth[camera, row, column] = z[camera, seen]
+        # What was seen half a second earlier, a second earlier, and so on, stands for any other time.
+        later = ring_of_cameras(1 + num_sources, num_cameras, *size)[1:]
+        sources = torch.randint(0, 256, (num_sources, num_cameras, 3, *size), generator=generator, dtype=torch.uint8)
         return Sample(
             token=f"frame{seed}",
             scene="boxes",
@@ -104,6 +108,9 @@ def make_sample() -> MakeSample:
                 visible=torch.rand(grid.shape, generator=generator) < 0.6,
             ),
             segments=torch.randint(-1, 5, (num_cameras, *size), generator=generator),
+            image_semantics=torch.randint(0, taxonomy.num_classes, (num_cameras, *size), generator=generator).byte(),
+            sources=sources if num_sources else None,
+            source_cameras=later if num_sources else None,
         )
 
     return make

@@ -47,6 +47,7 @@ def batches(recipe, make_sample):
                     taxonomy=TAXONOMIES[recipe.system.taxonomy],
                     size=recipe.data.image_size,
                     num_frames=1 + recipe.data.num_past,
+                    num_sources=len(recipe.data.source_steps),
                     seed=seed,
                 )
                 for seed in seeds
@@ -94,9 +95,8 @@ def test_prediction_has_a_score_for_every_voxel_and_class(recipe, module, batche
 def test_inference_needs_no_labels(recipe, module, batches):
     module.eval()
     batch = batches(0)
-    bare = dataclasses.replace(
-        batch, occupancy=None, depth=None, points=None, captions=None, teaching=None, segments=None
-    )
+    teaching = ("occupancy", "depth", "points", "captions", "teaching", "segments", "image_semantics")
+    bare = dataclasses.replace(batch, **dict.fromkeys((*teaching, "sources", "source_cameras")))
     with torch.no_grad():
         assert torch.equal(predict(module, bare).logits, predict(module, batch).logits)
 

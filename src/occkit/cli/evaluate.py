@@ -44,6 +44,8 @@ class Args:
     """Score the frames that have both a prediction and a label, and say how many have not."""
     explain: bool = False
     """Say why the protocols disagree."""
+    depth: bool = False
+    """Also score the depth that a run renders against the LiDAR, without median scaling."""
     per_class: bool = False
     """Also print a table of the classes."""
     json: Path | None = None
@@ -63,6 +65,7 @@ def main(argv: list[str]) -> int:
     from occkit.training.processes import process_state
 
     evaluator, prior = _evaluate(args)
+    depth = _evaluate_depth(args) if args.depth else None
     if not process_state().is_main_process:
         return 0
     report = evaluator.report()
@@ -70,6 +73,9 @@ def main(argv: list[str]) -> int:
     _print_tables(report, baseline, per_class=args.per_class)
     if args.explain:
         print(evaluator.explain())
+    if depth is not None:
+        _print_depth(depth)
+        report["depth"] = depth
     if args.json is not None:
         for name, entry in (baseline or {}).items():
             report[name]["constant_prior"] = {k: v for k, v in entry.items() if k not in ("protocol", "counts")}
@@ -84,6 +90,8 @@ def _usage_problem(args: Args) -> str | None:
         return "give either --data ROOT or --labels DIR"
     if args.run is not None and args.data is None:
         return "a run needs images: give --data ROOT"
+    if args.depth and args.run is None:
+        return "--depth needs a run: predictions hold no depth"
     if args.origins is not None and args.labels is None:
         return "--origins goes with --labels; a data set has its own"
     return None
@@ -124,6 +132,30 @@ def _evaluate(args: Args) -> "tuple[Evaluator, Evaluator | None]":
     return evaluator, evaluate.evaluate_prior(prior, labels, args.protocol, tokens=tokens, **options)
 
 
+def _evaluate_depth(args: Args) -> dict[str, Any]:
+    """Return the depth scores of a run, on a generated world with those of the depth prior beside them."""
+    from dataclasses import replace
+
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.evaluate import is_generated_world
+    from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
+    from occkit.training.processes import process_device
+
+    assert args.run is not None
+    assert args.data is not None
+    model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
+    config = replace(recipe.data, load_depth=True)
+    dataset = open_dataset(args.data, split=args.split, config=config)
+    report = evaluate_depth(model, dataset, progress=True).report()
+    if is_generated_world(args.data):
+        still = DataConfig(image_size=config.image_size, keep_aspect=config.keep_aspect, cameras=config.cameras)
+        prior = fit_depth_prior(open_dataset(args.data, split="train", config=still))
+        report["constant_prior"] = evaluate_depth_prior(prior, dataset).report()
+    return report
+
+
 def _print_tables(report: dict[str, Any], baseline: dict[str, Any] | None, *, per_class: bool) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -150,6 +182,15 @@ def _print_tables(report: dict[str, Any], baseline: dict[str, Any] | None, *, pe
     for label in dict.fromkeys(label for entry in scores.values() for label in entry):
         classes.add_row(label, *(_percent(scores[name].get(label)) for name in report))
     console.print(classes)
+
+
+def _print_depth(depth: dict[str, Any]) -> None:
+    near, far = depth["limits"]
+    print(f"Rendered depth, {depth['frames']} frames, mean over cameras, {near:g} to {far:g} m:")
+    for who, scores in (("run", depth), ("prior", depth.get("constant_prior"))):
+        if scores is not None:
+            shown = "  ".join(f"{k} {v:.3f}" for k, v in scores.items() if isinstance(v, float))
+            print(f"  {who:<6} {shown}")
 
 
 def _classes(figure: str, rules: dict[str, Any]) -> str:

@@ -71,8 +71,10 @@ def main(argv: list[str]) -> int:
 
 
 def _make_world(world: "World", seed: int, folder: Path) -> None:
-    """Write a world in a process of its own, through the same door as a user."""
-    command = [sys.executable, "-m", "occkit.cli", "world", "--format", world.format, "--preset", world.preset]
-    command += ["--scenes", str(world.scenes), "--seed", str(seed), "--out", str(folder), *world.options]
-    if subprocess.run(command, check=False).returncode != 0:
-        raise OcckitError(f"the world of seed {seed} could not be made: {shlex.join(command)}")
+    """Write a world and what else is asked for, each in a process of its own, through the same door as a user."""
+    generate = ["world", "--format", world.format, "--preset", world.preset, "--scenes", str(world.scenes)]
+    generate += ["--seed", str(seed), "--out", str(folder), *world.options]
+    further = [[part.replace("{root}", str(folder)) for part in command] for command in world.commands]
+    for command in (generate, *further):
+        if subprocess.run([sys.executable, "-m", "occkit.cli", *command], check=False).returncode != 0:
+            raise OcckitError(f"the world of seed {seed} could not be made: {shlex.join(['occkit', *command])}")

@@ -7,7 +7,7 @@
 from occkit.metrics.agreement import LidarAgreement, lidar_agreement
 from occkit.metrics.depth import DepthAverage, DepthEvaluator
 from occkit.metrics.evaluator import Evaluator
-from occkit.metrics.prior import ConstantPrior
+from occkit.metrics.prior import ConstantPrior, DepthPrior
 from occkit.metrics.protocols import PROTOCOLS
 from occkit.metrics.ray_iou import RayProtocol, ray_directions, select_origins
 from occkit.metrics.ssc import CompletionProtocol
@@ -20,6 +20,7 @@ __all__ = [
     "ConstantPrior",
     "DepthAverage",
     "DepthEvaluator",
+    "DepthPrior",
     "Evaluator",
     "LidarAgreement",
     "RayProtocol",

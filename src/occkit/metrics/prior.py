@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
 from numba import njit
+from torch import Tensor
 
 from occkit.samples import Occupancy
 
@@ -61,3 +63,44 @@ def _vote(label: np.ndarray, observed: np.ndarray, votes: np.ndarray) -> None:
     for i in range(label.size):
         if observed[i] and label[i] < votes.shape[1]:
             votes[i, label[i]] += 1
+
+
+@dataclass(frozen=True)
+class DepthPrior:
+    """Predicts the same depth for every frame: for each row of each camera's image the median measured there.
+
+    Source: original. Rows, because roads are level: one number for all pixels would be beaten by any horizon.
+    """
+
+    rows: Float[Tensor, "n h"]
+    """z-depth, metres."""
+    width: int
+    """Columns of an image."""
+
+    @classmethod
+    def fit(cls, measured: Iterable[Float[Tensor, "n h w"]]) -> "DepthPrior":
+        """Take the median over the depths of the training split.
+
+        Args:
+            measured: z-depth of the cameras of each frame, metres; 0 where unknown.
+
+        Returns:
+            The prior. A row without any measurement gets the camera's median, a camera without any that of all.
+
+        Raises:
+            ValueError: if nothing was measured at all, or two frames differ in shape.
+        """
+        depths = list(measured)
+        if len({tuple(depth.shape) for depth in depths}) != 1:
+            raise ValueError("measured: expected at least one frame, all of one shape")
+        stacked = torch.stack(depths, dim=2).flatten(2)
+        if not bool((stacked > 0).any()):
+            raise ValueError("measured: expected depths above 0, got none")
+        known = torch.where(stacked > 0, stacked, torch.nan)
+        rows, cameras = known.nanmedian(dim=2).values, known.flatten(1).nanmedian(dim=1).values
+        cameras = torch.where(cameras.isnan(), known.nanmedian(), cameras)
+        return cls(torch.where(rows.isnan(), cameras[:, None], rows), depths[0].shape[2])
+
+    def predict(self) -> Float[Tensor, "n h w"]:
+        """Return the z-depth of every camera's image, metres, for any frame."""
+        return self.rows[:, :, None].expand(-1, -1, self.width)

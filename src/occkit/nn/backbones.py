@@ -86,13 +86,14 @@ class ResNetConfig:
     depth: Literal[18, 50, 101] = 50
     """Number of layers."""
     out_stages: tuple[int, ...] = (3, 4)
-    """Stages whose maps are returned, ascending; stage `i` has stride `2^(i+1)`: 1 is a quarter of the image."""
+    """Stages whose maps are returned, ascending; stage `i` has stride `2^(i+1)`: 1 is a quarter of the image. Those
+    behind the last one are not built."""
     weights: str | None = None
     """Folder or hub id of pretrained weights, read when the network is built; None is random."""
 
     def __post_init__(self) -> None:
-        if not self.out_stages or max(self.out_stages) != 4 or min(self.out_stages) < 1:
-            raise ConfigError(f"ResNet: out_stages {self.out_stages} must lie in 1..4 and end with 4")
+        if not self.out_stages or list(self.out_stages) != sorted({*self.out_stages} & {1, 2, 3, 4}):
+            raise ConfigError(f"ResNet: out_stages {self.out_stages} must be ascending numbers in 1..4")
 
     def build(self) -> "ResNet":
         """Return the network.
@@ -111,10 +112,11 @@ class ResNet(nn.Module):
         library = _transformers("ResNet")
         bottleneck = config.depth >= 50
         widths = [256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512]
+        last = config.out_stages[-1]
         options = {
             "embedding_size": 64,
-            "hidden_sizes": widths,
-            "depths": {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[config.depth],
+            "hidden_sizes": widths[:last],
+            "depths": {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[config.depth][:last],
             "layer_type": "bottleneck" if bottleneck else "basic",
             "out_features": [f"stage{i}" for i in config.out_stages],
         }

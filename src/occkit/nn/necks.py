@@ -16,6 +16,8 @@ class ConcatNeckConfig:
 
     channels: int = 256
     """Width of the result."""
+    fine_channels: int = 0
+    """Enlarge the result to twice its size and width to this, by two further convolutions; 0 leaves it as it is."""
     norm: NormConfig = field(default_factory=BatchNormConfig)
     """Normalisation after each convolution."""
 
@@ -29,14 +31,22 @@ class ConcatNeck(nn.Module):
 
     def __init__(self, config: ConcatNeckConfig, in_channels: Sequence[int]) -> None:
         super().__init__()
-        self.channels = config.channels
+        self.channels = config.fine_channels or config.channels
         self.convs = nn.Sequential(
             ConvBlock(sum(in_channels), config.channels, norm=config.norm, dims=2),
             ConvBlock(config.channels, config.channels, norm=config.norm, dims=2),
         )
+        if config.fine_channels:
+            self.convs.extend(
+                [
+                    nn.Upsample(scale_factor=2, mode="bilinear"),
+                    ConvBlock(config.channels, config.fine_channels, norm=config.norm, dims=2),
+                    ConvBlock(config.fine_channels, config.fine_channels, norm=config.norm, dims=2),
+                ]
+            )
 
     def forward(self, maps: list[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b c h w"]:
-        """Return one map at the resolution of the first of `maps`."""
+        """Return one map at the resolution of the first of `maps`, or at twice that."""
         size = tuple(maps[0].shape[2:])
         return self.convs(torch.cat([resize_to(m, size) for m in maps], dim=1))
 

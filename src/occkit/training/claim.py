@@ -132,6 +132,8 @@ class World:
     """Number of scenes; the generator decides which of them are the validation split."""
     options: tuple[str, ...] = ()
     """Further arguments of `occkit world`, such as ("--frames", "20")."""
+    commands: tuple[tuple[str, ...], ...] = ()
+    """Commands of occkit to run on it, with {root} for its folder: ("label", "--data", "{root}", ...)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,8 @@ class Claim:
     """The data of one seed."""
     lesson: Lesson | None = None
     """Who teaches; None if every arm learns by itself."""
+    depth: bool = False
+    """Also score the depth that arms render, and that of a constant prior, against the LiDAR: `depth.abs_rel`, ..."""
     val_frames: int | None = None
     """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5

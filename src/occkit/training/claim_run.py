@@ -30,10 +30,12 @@ from occkit.training import environment
 from occkit.training.checkpoint import load_run
 from occkit.training.claim import PRIOR, Claim, Lesson, Scores, World, flatten
 from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
+from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe, available_systems, load_file
 from occkit.training.recipe_json import as_of_today, recipe_to_json
+from occkit.training.system import RendersDepth
 from occkit.training.teach import write_segment_maps, write_teachings
 
 MakeWorld = Callable[[World, int, Path], None]
@@ -115,7 +117,8 @@ def run_claim(
     """
     claim = load_claim(system)
     for seed in seeds:
-        _world(claim.world, world_seed + seed, out, make_world)
+        if any(_finished(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
+            _world(claim.world, world_seed + seed, out, make_world)
     first = (PRIOR,) if claim.lesson is None else (PRIOR, claim.lesson.teacher)
     later = tuple(arm for arm in claim.arms if arm not in first)
     # Students need what their teacher wrote; without one all arms may run side by side.
@@ -153,29 +156,38 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
     root = _world_folder(out, world_seed + seed)
     state, identity = process_state(), _identity(claim, arm, seed, world_seed)
     device = process_device()
-    costs: dict[str, float] = {}
     earlier = 0.0
     if arm == PRIOR:
         prior = fit_prior(open_dataset(root, split="train", config=DataConfig()))
-        evaluator = evaluate_prior(prior, _scored(claim, root, DataConfig()), claim.protocols)
+        frames = _scored(claim, root, DataConfig())
+        scores = flatten(evaluate_prior(prior, frames, claim.protocols).report())
+        if claim.depth:
+            depth = fit_depth_prior(open_dataset(root, split="train", config=DataConfig()))
+            scores |= flatten({"depth": evaluate_depth_prior(depth, frames).report()})
     else:
         recipe = _recipe(claim, arm, seed)
         run, resume = _run_folder(out, arm, seed, identity)
         earlier = _train_seconds(run, recipe, state.num_processes) if resume else 0.0
+        before = environment.memory_in_use(device)
         # What is validated on the way decides nothing: the last weights are scored below.
         if not train(replace(recipe, evaluate_every=None), root, run, resume=resume).finished:
             raise KeyboardInterrupt
+        memory = environment.peak_memory(device) - before
         # The last weights and not the best: those were chosen by the frames that are scored here.
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
         seconds = _train_seconds(run, recipe, state.num_processes)
-        costs = {"cost.train_s": seconds, "cost.parameters": float(_size(model))}
-        evaluator = evaluate_model(model, _scored(claim, root, recipe.data), claim.protocols)
+        costs = {"cost.train_s": seconds, "cost.train_gb": memory / 1e9, "cost.parameters": float(_size(model))}
+        frames = _scored(claim, root, recipe.data)
+        scores = costs | flatten(evaluate_model(model, frames, claim.protocols).report())
+        if claim.depth and isinstance(model, RendersDepth):
+            measured = _scored(claim, root, replace(recipe.data, load_depth=True))
+            scores |= flatten({"depth": evaluate_depth(model, measured).report()})
         if claim.lesson is not None and claim.lesson.teacher == arm:
             _teach(claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
     if state.is_main_process:
         result = identity | {
-            "scores": flatten(evaluator.report()) | costs,
+            "scores": scores,
             "commit": _commits(out, arm, seed),
             "device": environment.device_name(device),
             "wall_s": earlier + time.perf_counter() - started,
@@ -204,7 +216,7 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
     run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
-    identity = {key: value for key, value in identity.items() if key != "protocols"}
+    identity = {key: value for key, value in identity.items() if key not in ("protocols", "depth")}
     same = marker.is_file() and _refreshed(read_json(marker)) == identity
     resume = same and any((run / "state").glob("[0-9]*"))
     state = process_state()
@@ -220,8 +232,10 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
 def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, Any]:
     """Return what must be unchanged for a kept result to count."""
     recipe = None if arm == PRIOR else recipe_to_json(_recipe(claim, arm, seed))
-    world = {**asdict(claim.world), "options": list(claim.world.options), "seed": world_seed + seed}
+    world = _world_identity(claim.world, world_seed + seed)
     identity = {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
+    if claim.depth:
+        identity["depth"] = True
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
     if claim.lesson is not None and arm != PRIOR:
@@ -258,10 +272,17 @@ def _refreshed(kept: Any) -> dict[str, Any]:
     return fresh
 
 
+def _world_identity(world: World, seed: int) -> dict[str, Any]:
+    commands = [list(command) for command in world.commands]
+    described = {**asdict(world), "options": list(world.options), "commands": commands, "seed": seed}
+    # Worlds that were made before there were commands are still what they were.
+    return described if commands else {key: value for key, value in described.items() if key != "commands"}
+
+
 def _world(world: World, seed: int, out: Path, make_world: MakeWorld) -> None:
     """Make the world of a seed unless it is there; it appears whole, by a rename."""
     folder, marker = _world_folder(out, seed), out / "worlds" / f"{seed}.json"
-    wanted = {**asdict(world), "options": list(world.options), "seed": seed}
+    wanted = _world_identity(world, seed)
     if folder.is_dir() and marker.is_file() and read_json(marker) == wanted:
         return
     shutil.rmtree(folder, ignore_errors=True)

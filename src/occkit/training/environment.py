@@ -2,7 +2,9 @@
 
 import os
 import platform
+import resource
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,25 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}: {_processor()}, {os.cpu_count()} cores"
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Return what this process holds now, bytes: of the GPU's memory, else of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        resident = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory(device)  # where there is no such file, what it held at most must do
+    return resident * resource.getpagesize()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return what this process has held at most, bytes; see `memory_in_use`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _processor() -> str:

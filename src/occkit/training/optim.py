@@ -60,6 +60,20 @@ class Constant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Constant, but for a drop at each of some points."""
+
+    at: tuple[float, ...]
+    """Progress 0..1 of each drop."""
+    drop: float = 0.1
+    """What the learning rate is multiplied by."""
+
+    def factor(self, progress: float) -> float:
+        """Return the factor of the learning rate at `progress` 0..1 after warm-up."""
+        return self.drop ** sum(progress >= point for point in self.at)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """AdamW (or Muon for convolutions), its learning rate over the steps, and gradient clipping."""
 
@@ -75,7 +89,7 @@ class OptimConfig:
     """Decay of the running mean of a kernel's gradient under Muon."""
     warmup_steps: int = 0
     """First steps, in which the learning rate rises linearly to where the schedule starts."""
-    schedule: Cosine | OneCycle | Constant = Cosine()
+    schedule: Cosine | OneCycle | Constant | Steps = Cosine()
     """How the learning rate falls after the warm-up."""
     clip_norm: float | None = 35.0
     """Largest norm of the whole gradient; None = no clipping."""

@@ -30,6 +30,15 @@ class SystemConfig(Protocol):
         ...
 
 
+@runtime_checkable
+class RendersDepth(Protocol):
+    """A method that can also say how far each pixel of the current images is."""
+
+    def render_depth(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """Return z-depth `[b, n, h, w]` at the pixels of the current images, metres, from a prediction of the batch."""
+        ...
+
+
 def build_system(config: SystemConfig) -> nn.Module:
     """Build a module and check that it is a `System`.
 

@@ -1,0 +1,35 @@
+"""What OccNeRF claims."""
+
+from occkit.systems.occnerf.recipes import LABELS, nano, nano_compositing, nano_plain
+from occkit.training.claim import PRIOR, Claim, Difference, World
+
+_LABEL = ("label", "--data", "{root}", "--split", "train", "--stride", "1", "--max-pictures", "0")
+CLAIM_WORLD = World(
+    scenes=50,
+    options=("--frames", "16", "--sweeps", "1"),
+    commands=((*_LABEL, "--keep-images", "--out", f"{{root}}/{LABELS}"),),
+)
+"""40 streets to learn from, 16 keyframes and the images between them of each; 10 others to be scored on."""
+
+
+def claim() -> Claim:
+    """Two-view geometry without labels against priors, and how rays are rendered."""
+    return Claim(
+        system="occnerf",
+        sentence=(
+            "Images of other times teach depth better than a prior that knows the rows of every camera, and occupancy "
+            "above the constant prior, without a label; contraction helps."
+        ),
+        arms={"saturating": nano, "compositing": nano_compositing, "plain": nano_plain},
+        lines=(
+            Difference(arm=PRIOR, baseline="saturating", metric="depth.abs_rel"),
+            Difference(arm=PRIOR, baseline="compositing", metric="depth.abs_rel"),
+            Difference(arm="saturating", baseline=PRIOR, metric="occ3d.miou"),
+            Difference(arm="saturating", baseline="plain", metric="occ3d.miou"),
+        ),
+        protocols=("occ3d", "occ3d-full", "rayiou"),
+        world=CLAIM_WORLD,
+        depth=True,
+        val_frames=100,
+        seeds=3,
+    )
