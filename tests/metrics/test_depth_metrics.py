@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occkit.metrics import DepthEvaluator
+from occkit.metrics import DepthEvaluator, DepthPrior
 
 NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta_1", "delta_2", "delta_3")
 
@@ -157,3 +157,20 @@ def test_doors():
         evaluator.report(average="median")
     with pytest.raises(ValueError, match="0 < near < far"):
         DepthEvaluator(near=0.0)
+
+
+def test_the_prior_is_the_median_of_a_row_of_a_camera():
+    first = torch.tensor([[[0.0, 4.0], [0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 2.0], [9.0, 0.0]]])
+    second = torch.tensor([[[6.0, 8.0], [0.0, 0.0], [0.0, 0.0]], [[3.0, 3.0], [2.0, 0.0], [9.0, 9.0]]])
+    prior = DepthPrior.fit([first, second])
+    # Rows without a measurement take the camera's median.
+    assert prior.rows.tolist() == [[6.0, 6.0, 6.0], [1.0, 2.0, 9.0]]
+    assert prior.predict().shape == (2, 3, 2)
+    assert torch.equal(prior.predict()[:, :, 0], prior.predict()[:, :, 1])
+    blind = torch.zeros(2, 3, 2)
+    blind[0] = first[0]
+    assert DepthPrior.fit([blind]).rows[1].tolist() == [4.0, 4.0, 4.0], "a camera without any takes that of all"
+    with pytest.raises(ValueError, match="above 0, got none"):
+        DepthPrior.fit([torch.zeros(1, 2, 2)])
+    with pytest.raises(ValueError, match="all of one shape"):
+        DepthPrior.fit([torch.ones(1, 2, 2), torch.ones(1, 2, 3)])

@@ -34,8 +34,23 @@ def test_impossible_stages_are_refused():
         SmallConvNetConfig(out_stages=(0, 1))
     with pytest.raises(ConfigError, match="differ in length"):
         SmallConvNetConfig(widths=(8, 8), blocks=(1,), out_stages=(1,))
-    with pytest.raises(ConfigError, match="end with 4"):
-        ResNetConfig(out_stages=(2, 3))
+    for stages in ((3, 2), (0, 1), (4, 5), (2, 2), ()):
+        with pytest.raises(ConfigError, match="must be ascending numbers"):
+            ResNetConfig(out_stages=stages)
+
+
+def test_stages_behind_the_last_map_are_not_built(tmp_path):
+    with torch.device("meta"):
+        whole, part = (ResNetConfig(depth=50, out_stages=stages).build() for stages in ((3, 4), (2, 3)))
+    assert part.channels == (512, 1024)
+    counts = [sum(p.numel() for p in network.parameters()) for network in (whole, part)]
+    assert counts == [23_508_032, 8_543_296]
+    images = torch.randn(1, 3, 64, 96)
+    trained = ResNetConfig(depth=18).build().eval()
+    trained.body.save_pretrained(tmp_path)
+    short = ResNetConfig(depth=18, out_stages=(2, 3), weights=str(tmp_path)).build().eval()
+    with torch.no_grad():
+        assert torch.equal(short(images)[1], trained(images)[0])
 
 
 def test_pretrained_weights_load_from_a_folder(tmp_path):
@@ -94,6 +109,13 @@ def test_necks_join_at_the_finest_resolution(config):
     assert joined.shape == (2, 10, 8, 6)
     joined.square().sum().backward()
     assert all(m.grad is not None and m.grad.any() for m in maps)
+
+
+def test_a_neck_may_enlarge_what_it_joins():
+    maps = [torch.randn(2, 4, 8, 6), torch.randn(2, 7, 4, 3)]
+    neck = ConcatNeckConfig(channels=10, fine_channels=6).build([4, 7])
+    assert neck.channels == 6
+    assert neck(maps).shape == (2, 6, 16, 12)
 
 
 def test_parameter_counts_of_the_published_networks():

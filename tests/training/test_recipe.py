@@ -17,6 +17,7 @@ from occkit.training import (
     OneCycle,
     OptimConfig,
     Recipe,
+    Steps,
     build_system,
     load_recipe,
     recipe_from_json,
@@ -171,6 +172,13 @@ def test_one_cycle_rises_to_its_peak() -> None:
     assert schedule.factor(1.0) == pytest.approx(0.01)
     assert Constant().factor(0.3) == 1.0
     assert OptimConfig(lr=2.0).lr_at(0, 1) == 2.0
+
+
+def test_steps_drop_at_their_points() -> None:
+    schedule = Steps(at=(0.5, 10 / 12), drop=0.1)
+    assert [schedule.factor(p) for p in (0.0, 0.49, 0.5, 0.83, 0.84, 1.0)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
 
 
 def test_groups_have_their_own_rate_and_biases_do_not_decay() -> None:

@@ -3,7 +3,7 @@
 Only the light half is exported here; `loop`, `evaluate`, `checkpoint` and `claim` are imported by name.
 """
 
-from occkit.training.optim import Constant, Cosine, OneCycle, OptimConfig
+from occkit.training.optim import Constant, Cosine, OneCycle, OptimConfig, Steps
 from occkit.training.recipe import Recipe, load_recipe
 from occkit.training.recipe_json import recipe_from_json, recipe_to_json
 from occkit.training.system import System, SystemConfig, build_system
@@ -14,6 +14,7 @@ __all__ = [
     "OneCycle",
     "OptimConfig",
     "Recipe",
+    "Steps",
     "System",
     "SystemConfig",
     "build_system",
