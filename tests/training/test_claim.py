@@ -231,7 +231,6 @@ def test_depth_is_scored_where_a_claim_asks_for_it(
     recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = replace(load_claim(str(recipes)), depth=True)
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
 
     def make_world(world: World, seed: int, folder: Path) -> None:
         shutil.copytree(tiny_kitti, folder)
@@ -239,14 +238,16 @@ def test_depth_is_scored_where_a_claim_asks_for_it(
         for label in folder.rglob("*.label"):
             write_bytes(label.parents[1] / "velodyne" / f"{label.stem}.bin", ahead.tobytes())
 
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, depth=False))
+    without = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
     outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
     # The prior knows the row of both points: the lower median of 8 and 16 is wrong by half at one of them.
     assert outcome.scores["prior"]["depth.abs_rel"] == [pytest.approx(0.25)]
     assert "depth.abs_rel" not in outcome.scores["long"], "it renders no depth"
     assert outcome.scores["long"]["cost.train_gb"][0] >= 0
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, depth=False))
-    run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[3:] == [("prior", "0"), ("long", "0"), ("short", "0")]
+    assert without.scores["long"]["cost.train_s"] == outcome.scores["long"]["cost.train_s"], "trained once"
 
 
 def test_a_field_that_came_since_does_not_make_another_recipe() -> None:
