@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from occkit.world import PRESETS, generate
+from tiny_models import save_sam
 
 
 @pytest.fixture(scope="session")
@@ -25,20 +25,6 @@ def kitti_street(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sam_folder(tmp_path_factory):
     """A SAM of random weights."""
-    library = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = library.SamConfig(
-        vision_config={
-            "hidden_size": 32, "output_channels": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "image_size": 64, "patch_size": 8, "global_attn_indexes": [1], "window_size": 4, "num_pos_feats": 16,
-            "mlp_dim": 32, "initializer_range": 0.2,
-        },
-        prompt_encoder_config={"hidden_size": 32, "image_size": 64, "patch_size": 8},
-        mask_decoder_config={
-            "hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32,
-        },
-        initializer_range=0.2,
-    )  # fmt: skip
     folder = tmp_path_factory.mktemp("sam")
-    library.SamModel(config).save_pretrained(folder)
+    save_sam(folder)
     return folder

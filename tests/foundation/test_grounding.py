@@ -20,9 +20,10 @@ from occkit.foundation import (
 )
 from occkit.foundation.grounding import meaning_of
 from occkit.taxonomy import KITTI360, OCC3D, SEMANTICKITTI
+from tiny_models import SPECIAL, save_grounding_dino
 
 CAR, CONE, FREE, IGNORE = (*(OCC3D.id_of(name) for name in ("car", "traffic_cone", "free")), 255)
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "car", "sky", "traffic", "cone", "tree"]
+WORDS = [*SPECIAL, "car", "sky", "traffic", "cone", "tree"]
 ASKED = Vocabulary(
     name="tiny",
     taxonomy="occ3d",
@@ -36,25 +37,8 @@ ASKED = Vocabulary(
 
 @pytest.fixture(scope="module")
 def dino_folder(tmp_path_factory):
-    library = pytest.importorskip("transformers")
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("grounding_dino")
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    config = library.GroundingDinoConfig(
-        backbone_config=library.SwinConfig(
-            image_size=32, window_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2],
-            out_indices=[2, 3, 4],
-        ),
-        text_config=library.BertConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=len(WORDS),
-        ),
-        num_queries=30, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=16, decoder_ffn_dim=16, d_model=64,
-        encoder_attention_heads=2, decoder_attention_heads=2,
-    )  # fmt: skip
-    library.GroundingDinoForObjectDetection(config).save_pretrained(folder)
-    images = library.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
-    words = library.BertTokenizer(str(folder / "vocab.txt"))
-    library.GroundingDinoProcessor(images, words).save_pretrained(folder)
+    save_grounding_dino(folder, WORDS[len(SPECIAL) :])
     return folder
 
 

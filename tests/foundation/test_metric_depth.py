@@ -20,6 +20,7 @@ from occkit.foundation import (
 from occkit.foundation.depth import clean_depth
 from occkit.foundation.lidar_depth import fill_depth
 from occkit.geometry import Cameras
+from tiny_models import save_depth_anything, scramble
 
 LOOKING_FORWARD = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 NUSCENES = (900, 1600)
@@ -149,30 +150,6 @@ def test_impossible_canonical_cameras_are_refused(options):
 
 
 # --- Networks of transformers ------------------------------------------------------------------------------------
-
-
-def scramble(model):
-    """Weights as they are initialised answer with the same depth everywhere."""
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.22)
-    return model
-
-
-def save_depth_anything(folder, **options):
-    library = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    backbone = library.Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=56, patch_size=14,
-        out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False,
-    )  # fmt: skip
-    config = library.DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=16, patch_size=14, neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8, head_hidden_size=8, **{"depth_estimation_type": "metric", "max_depth": 80} | options,
-    )  # fmt: skip
-    scramble(library.DepthAnythingForDepthEstimation(config)).save_pretrained(folder)
-    edge = {"height": 56, "width": 56}
-    processor = library.DPTImageProcessor(size=edge, keep_aspect_ratio=True, ensure_multiple_of=14)
-    processor.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
