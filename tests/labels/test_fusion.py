@@ -89,6 +89,42 @@ def test_a_stride_takes_the_middle_of_each_block():
         back_project(depth[:, :4], torch.zeros(1, 4, 12, dtype=torch.uint8), camera(), OCC3D)
 
 
+def test_a_stride_keeps_every_point_of_a_sparse_depth():
+    depth = torch.zeros(1, 10, 13)
+    ids = torch.full((1, 10, 13), CAR, dtype=torch.uint8)
+    seen = {(0, 3): 5.0, (5, 1): 6.0, (3, 6): 7.0, (9, 12): 8.0}  # corners of blocks, and what is left over
+    for (row, column), metres in seen.items():
+        depth[0, row, column] = metres
+    ids[0, 5, 1] = TREE
+    lens = camera(height=10, width=13)
+    found, every = (back_project(depth, ids, lens, OCC3D, stride=stride) for stride in (4, 1))
+    assert {tuple(row) for row in found.position.tolist()} == {tuple(row) for row in every.position.tolist()}
+    assert sorted(found.ids.tolist()) == sorted([CAR, CAR, CAR, TREE])
+    # Of two in a block the one nearest to the middle (2, 2) counts, of equally near ones the upper; the middle wins.
+    depth[0, 3, 3] = 9.0
+    depth[0, 1, 1] = 10.0
+    assert 1000 in back_project(depth, ids, lens, OCC3D, stride=4).position[:, 0]
+    depth[0, 2, 2] = 11.0
+    assert sorted(back_project(depth, ids, lens, OCC3D, stride=4).position[:, 0]) == [600, 700, 800, 1100]
+    depth[0, 2, 2] = 60.0
+    assert len(back_project(depth, ids, lens, OCC3D, stride=4)) == 3, "too far is not unknown"
+    depth[0, 2, 2], ids[0, 2, 2] = 0.0, FREE
+    assert 30000 in back_project(depth, ids, lens, OCC3D, stride=4).position[:, 0], "nor is the sky"
+    ids[0, :4, :4], ids[0, 2, 2] = FREE, CAR
+    assert len(back_project(depth, ids, lens, OCC3D, stride=4)) == 3, "nor does it stand for what is not known"
+
+
+@pytest.mark.parametrize("unknown", [0.0, -3.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_pixels_without_a_depth_are_no_points(unknown, stride):
+    depth = torch.full((1, 8, 12), unknown)
+    ids = torch.full((1, 8, 12), CAR, dtype=torch.uint8)
+    assert len(back_project(depth, ids, camera(), OCC3D, stride=stride)) == 0
+    depth[0, 4, 5], depth[0, 6, 5], depth[0, 4, 4] = 10.0, 60.0, unknown
+    found = back_project(depth, ids, camera(), OCC3D, stride=stride)
+    assert found.position[:, 0].tolist() == [1000], "what is too far does not stand for what is near"
+
+
 def test_the_majority_names_a_voxel_and_the_box_is_half_open():
     frame = points(*[(2.5, 0.5, 0.5, ROAD)] * 3, *[(2.4, 0.4, 0.4, CAR)] * 2, (8.0, 0, 0, CAR), (0.0, -4.0, -1.0, TREE))
     labels = named([(frame, STAY)])

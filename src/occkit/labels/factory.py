@@ -41,7 +41,8 @@ class FactoryConfig:
     """From images to labels, but for the models that look at the images."""
 
     stride: int = 4
-    """Take one pixel of each block of so many squared."""
+    """Take one pixel of each block of so many squared: the middle one, or if that has no depth the nearest to it
+    that has. A network's depth is thinned out, that of a LiDAR stays whole."""
     max_depth: float = 52.0
     """Leave out what is farther, metres of z-depth; the corner of Occ3D's volume is 57 m away."""
     outliers: OutlierConfig | None = field(default_factory=StatisticalOutliers)

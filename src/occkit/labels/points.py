@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Float32, Int16, UInt8
+from jaxtyping import Float, Float32, Int16, Int64, UInt8
 from numba import njit
 from scipy.spatial import KDTree
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch import Tensor
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_npz_array, write_npz
 from occkit.geometry import Cameras
-from occkit.geometry.rays import pixel_grid
 from occkit.taxonomy import Taxonomy
 
 UNIT = 0.01
@@ -127,30 +126,33 @@ def back_project(
 ) -> LabelledPoints:
     """Return a point for every pixel whose depth is known, and one far away for every pixel that shows the sky.
 
+    Of each block of pixels the middle one counts. If nothing is known of it, as in most blocks under a LiDAR, the pixel
+    with a depth counts that is nearest to the middle: a stride thins dense depth out and leaves sparse depth as it is.
+
     Args:
-        depth: z-depth, metres; 0 where unknown.
+        depth: z-depth, metres; 0 where unknown (as is anything else that is no positive, finite number).
         ids: class of each pixel; the free id is sky, the ignore id is uncertain.
         cameras: leading dimension `[n]`, each posed where it was at its own exposure, in the reference frame.
         taxonomy: what the ids mean.
-        stride: take the middle pixel of each block of so many squared.
+        stride: take one pixel of each block of so many squared.
         max_depth: farther points are left out, metres of z-depth; EasyOcc's limit is unknown.
 
     Raises:
         ValueError: if the sizes differ.
 
-    Source: Hayes et al., "EasyOcc", section 3 (back-projection); limits are ours.
+    Source: Hayes et al., "EasyOcc", section 3 (back-projection); limits and blocks are ours.
     """
     if depth.shape != ids.shape or tuple(depth.shape) != (*cameras.batch_shape, cameras.height, cameras.width):
         wanted = (*cameras.batch_shape, cameras.height, cameras.width)
         raise ValueError(f"back_project: depth {tuple(depth.shape)} and ids {tuple(ids.shape)} must be {wanted}")
-    rows = slice(stride // 2, None, stride)
-    z, words = depth[:, rows, rows].flatten(1), ids[:, rows, rows].flatten(1)
-    pixels = pixel_grid(cameras.height, cameras.width).reshape(cameras.height, cameras.width, 2)[rows, rows]
+    chosen = _choose_pixels(depth, ids, taxonomy, stride, max_depth).flatten(1)  # [n, blocks]
+    z, words = depth.flatten(1).gather(1, chosen), ids.flatten(1).gather(1, chosen)
     sky = words == taxonomy.free_id
     z = torch.where(sky, torch.full_like(z, SKY_DISTANCE), z).double()
     known = sky | ((z > 0) & (z <= max_depth))
     lenses = cameras.map(torch.Tensor.double)
-    points = lenses.unproject(pixels.reshape(-1, 2).to(z).expand(len(z), -1, -1), z)
+    pixels = torch.stack([chosen % cameras.width, chosen // cameras.width], dim=-1).to(z) + 0.5
+    points = lenses.unproject(pixels, z)
     position = (points / UNIT).round().clamp(-32768, 32767)[known]
     number = torch.arange(len(z), dtype=torch.uint8)[:, None].expand_as(words)
     return LabelledPoints(
@@ -159,6 +161,32 @@ def back_project(
         camera=number[known].numpy(),
         origins=cameras.ego_from_camera[:, :3, 3].float().numpy(),
     )
+
+
+def _choose_pixels(
+    depth: Float[Tensor, "n h w"], ids: UInt8[Tensor, "n h w"], taxonomy: Taxonomy, stride: int, max_depth: float
+) -> Int64[Tensor, "n i j"]:
+    """Return `row * w + column` of the pixel that stands for each block; see `back_project`.
+
+    What is left over at the right and below belongs to the last blocks.
+    """
+    count, height, width = depth.shape
+    rows, columns = torch.arange(stride // 2, height, stride), torch.arange(stride // 2, width, stride)
+    chosen = (rows[:, None] * width + columns).expand(count, -1, -1)
+    middle = (slice(None), slice(stride // 2, None, stride), slice(stride // 2, None, stride))
+    lacking = ~((depth[middle] > 0) & depth[middle].isfinite()) & (ids[middle] != taxonomy.free_id)
+    if stride == 1 or not bool(lacking.any()):
+        return chosen
+    i, j = ((torch.arange(side) // stride).clamp(max=len(at) - 1) for side, at in ((height, rows), (width, columns)))
+    usable = (depth > 0) & (depth <= max_depth) & (ids != taxonomy.free_id)
+    camera, row, column = (usable & lacking[:, i[:, None], j]).nonzero(as_tuple=True)
+    away = (row - rows[i[row]]).square() + (column - columns[j[column]]).square()
+    # One number to compare by: nearest to the middle, then upper, then left.
+    rank = away * (height * width) + row * width + column
+    block = (camera * len(rows) + i[row]) * len(columns) + j[column]
+    best = torch.full((chosen.numel(),), torch.iinfo(torch.int64).max).scatter_reduce(0, block, rank, "amin")
+    found = (best < torch.iinfo(torch.int64).max).view_as(chosen)
+    return torch.where(found, best.view_as(chosen) % (height * width), chosen)
 
 
 def remove_outliers(points: LabelledPoints, outliers: OutlierConfig | None, taxonomy: Taxonomy) -> LabelledPoints:
