@@ -20,8 +20,9 @@ HELP = """Write a labelled volume for every frame, made from images and poses al
 
 A depth model and a labeller look at each image; the points of 13 earlier frames are added, without what moves; voxels
 take a vote. On a generated world stand-ins with the faults of real models do that (--teacher simulated), elsewhere the
-models themselves (--teacher hf). A recipe trains on the result with --data.labels FOLDER. What is there already is
-kept, so an interrupted call is continued by repeating it.
+models themselves (--teacher hf). A LiDAR without models is enough for geometry (--depth lidar --one-class others).
+A recipe trains on the result with --data.labels FOLDER. What is there already is kept, so an interrupted call is
+continued by repeating it.
 """
 
 
@@ -45,6 +46,8 @@ class Args:
     """Of the stand-ins' faults."""
     depth: Literal["model", "lidar"] = "model"
     """Where depth comes from: the teacher, or the LiDAR points of the frame."""
+    one_class: str | None = None
+    """Ask nobody what the pixels show: whatever has a depth is this class (Occ3D: others). Geometry alone."""
     depth_weights: str | None = None
     """Folder of a depth network of transformers, for --teacher hf."""
     canonical_focal: float | None = None
@@ -64,11 +67,11 @@ class Args:
     keep_movers: bool = False
     """Also add what may move: every driving car becomes a trail."""
     stride: int = 4
-    """One pixel of each block of so many squared; 1 for small images."""
+    """One pixel of each block of so many squared, one with a depth if there is any; 1 for small images."""
     max_depth: float = 52.0
     """Leave out what is farther, metres."""
-    outliers: Literal["statistical", "lonely", "none"] = "statistical"
-    """Which points are taken for errors."""
+    outliers: Literal["statistical", "lonely", "none"] | None = None
+    """Which points are taken for errors: statistical for a model's depth, none for a LiDAR's unless said otherwise."""
     oob: Literal["drop", "clamp"] = "drop"
     """Points outside the volume; clamp puts slabs on its faces."""
     vote: Literal["majority", "rare_first", "current_first", "near_first"] = "majority"
@@ -131,7 +134,9 @@ def _config(args: Args) -> "FactoryConfig":
         pass_ratio=args.pass_ratio,
         empty=args.empty,
     )
-    outliers = {"statistical": StatisticalOutliers(), "lonely": LonelyPoints(), "none": None}[args.outliers]
+    # Points of a LiDAR are few and far between far away: who stands alone there is no error.
+    kind = args.outliers or ("none" if args.depth == "lidar" else "statistical")
+    outliers = {"statistical": StatisticalOutliers(), "lonely": LonelyPoints(), "none": None}[kind]
     return FactoryConfig(stride=args.stride, max_depth=args.max_depth, outliers=outliers, fusion=fusion)
 
 
@@ -158,13 +163,18 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
         OCCNERF_VOCABULARY,
         WORD_VOCABULARY,
         GroundedSamConfig,
+        OneClassLabellerConfig,
         SimulatedLabellerConfig,
     )
 
+    if args.one_class is not None:
+        return OneClassLabellerConfig(name=args.one_class, taxonomy=frames.taxonomy.name).build()
     if args.teacher == "simulated":
         return _stand_in(SimulatedLabellerConfig, args, frames).build()
     if args.detector is None or args.sam is None:
-        raise ConfigError("--teacher hf needs --detector and --sam, folders or hub ids of their weights")
+        raise ConfigError(
+            "--teacher hf needs --detector and --sam, folders or hub ids of their weights, or --one-class CLASS"
+        )
     vocabulary = {"occnerf": OCCNERF_VOCABULARY, "words": WORD_VOCABULARY}[args.vocabulary]
     return GroundedSamConfig(detector=args.detector, sam=args.sam, vocabulary=vocabulary).build()
 
@@ -173,6 +183,11 @@ def _stand_in(kind: type[T], args: Args, frames: "FrameDataset") -> T:
     """Return the settings of a stand-in of the strength asked for: a class method of its config."""
     from dataclasses import replace
 
+    if not (frames.root / "truth").is_dir():
+        raise ConfigError(
+            f"--teacher simulated reads the truth of a generated world, and {frames.root} has none; take --teacher hf, "
+            "or --depth lidar --one-class CLASS"
+        )
     return replace(getattr(kind, args.strength)(frames.root), seed=args.seed)
 
 

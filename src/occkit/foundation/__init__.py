@@ -7,6 +7,7 @@ built on a guest can be trained and tested without its weights.
 from occkit.foundation.depth import CanonicalDepth, CanonicalDepthConfig, DepthEstimator, canonical_depth
 from occkit.foundation.grounding import GroundedSam, GroundedSamConfig, SemanticLabeller, merge_detections
 from occkit.foundation.lidar_depth import LidarDepth, LidarDepthConfig
+from occkit.foundation.one_class import OneClassLabeller, OneClassLabellerConfig
 from occkit.foundation.segment_files import CachedSegmenter, read_segments, write_segments
 from occkit.foundation.segmentation import SamSegmenter, SamSegmenterConfig, Segmenter
 from occkit.foundation.simulated_depth import SimulatedDepth, SimulatedDepthConfig
@@ -26,6 +27,8 @@ __all__ = [
     "GroundedSamConfig",
     "LidarDepth",
     "LidarDepthConfig",
+    "OneClassLabeller",
+    "OneClassLabellerConfig",
     "SamSegmenter",
     "SamSegmenterConfig",
     "Segmenter",
