@@ -1,9 +1,10 @@
-"""How every benchmark is measured: medians of paired repeats, peak memory from torch's allocator, rows for the table.
+"""How every benchmark is measured: medians of paired repeats, peaks of memory, rows for the table.
 
 A benchmark is a file with `NAME` and `run() -> list[Row]`. `occkit bench --json benchmarks/results.json` runs them all,
 and `python benchmarks/table.py` turns that file into the table of `benchmarks/README.md`.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -101,6 +102,30 @@ def peak_memory(function: Callable[[], object]) -> int:
         live += size
         peak = max(peak, live)
     return peak
+
+
+def peak_resident(function: Callable[[], object]) -> int | None:
+    """Return by how many bytes the memory of the process grows during `function`, at the worst moment.
+
+    For work whose arrays torch does not allocate (numpy, numba, scipy). None where the system does not say: only Linux
+    forgets the peak of a process on request.
+    """
+    status, forget = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not (status.is_file() and forget.exists()):
+        return None
+
+    def kilobytes(name: str) -> int:
+        (line,) = [line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(f"{name}:")]
+        return int(line.split()[1])
+
+    gc.collect()
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # what was freed before must not be there to be taken again, unseen
+    forget.write_text("5", encoding="utf-8")
+    before = kilobytes("VmRSS")
+    function()
+    return 1024 * (kilobytes("VmHWM") - before)
 
 
 def _wait() -> None:

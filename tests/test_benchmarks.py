@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,23 @@ def test_peak_memory_sees_the_backward_pass():
     leaf = torch.ones(1_000_000, requires_grad=True)
     peak = measure.peak_memory(lambda: torch.autograd.grad((leaf * leaf).sum(), leaf))
     assert peak >= 8e6
+
+
+def test_peak_resident_is_the_worst_moment_of_the_process():
+    def work():
+        first = np.ones(8_000_000)  # 64 MB
+        second = first * 2  # 128 MB alive
+        del first
+        third = second + 1  # 128 MB alive again
+        del second
+        return third[0]
+
+    work()
+    peak = measure.peak_resident(work)
+    if peak is None:
+        pytest.skip("the system does not say how much memory a process had at the worst moment")
+    assert peak == pytest.approx(128e6, rel=0.1)
+    assert measure.peak_resident(lambda: None) < 8e6, "earlier peaks are forgotten"
 
 
 def test_forms_run_in_turns_after_a_warm_up():
