@@ -215,6 +215,15 @@ def test_one_word_a_call_has_the_sky_against_it():
         assert made.calls[0] == (("sky", taxonomy.classes[taxonomy.free_id]),)
 
 
+def test_the_sky_can_be_left_out():
+    words = WORD_VOCABULARY.without_sky()
+    assert {phrase for call in words.calls for phrase, _ in call}.isdisjoint({"sky"})
+    assert len(words.calls) == len(WORD_VOCABULARY.calls) - 1
+    assert all(len(call) == 1 for call in words.calls)
+    assert len(OCCNERF_VOCABULARY.without_sky().calls) == len(OCCNERF_VOCABULARY.calls)
+    assert words.name != WORD_VOCABULARY.name
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

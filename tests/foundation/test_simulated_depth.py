@@ -114,15 +114,30 @@ def test_steps_bleed_and_nothing_else_does(tmp_path):
     depth[:, 36:] = 0.0  # sky
     for index in range(20):
         write_layers(tmp_path, str(index), depth=depth)
-    found = np.stack([look(perfect(tmp_path, bleed=0.7), str(index))[0].numpy() for index in range(20)])
+    found = np.stack([look(perfect(tmp_path, bleed=0.7, sky=0.0), str(index))[0].numpy() for index in range(20)])
     moved = found != depth
     assert not moved[:, :, np.delete(np.arange(48), [11, 12])].any()
     assert moved[:, :, 11:13].mean() == pytest.approx(0.7, abs=0.05)
     mixed = found[:, :, 11:13][moved[:, :, 11:13]]
     assert 10.0 < mixed.min() < 12.0 < 38.0 < mixed.max() < 40.0
     assert mixed.mean() == pytest.approx(25.0, abs=1.5)
-    lower = look(perfect(tmp_path, bleed=1.0, bleed_above=1.0), "0")[0].numpy()
+    lower = look(perfect(tmp_path, bleed=1.0, bleed_above=1.0, sky=0.0), "0")[0].numpy()
     assert (lower != depth).all(axis=0).nonzero()[0].tolist() == [11, 12, 23, 24]
+
+
+def test_outlines_bleed_into_the_sky_and_no_further(tmp_path):
+    depth = np.full(SIZE, 10.0)
+    depth[:, 24:] = 0.0  # sky
+    for index in range(20):
+        write_layers(tmp_path, str(index), depth=depth)
+    found = np.stack([look(perfect(tmp_path, bleed=0.7, sky=100.0), str(index))[0].numpy() for index in range(20)])
+    assert (found[:, :, :23] == 10.0).all()
+    assert (found[:, :, 25:] == 0.0).all()
+    thing, sky = found[:, :, 23], found[:, :, 24]
+    assert (thing != 10.0).mean() == pytest.approx(0.7, abs=0.06)
+    assert (sky != 0.0).mean() == pytest.approx(0.7, abs=0.06)
+    halo = sky[sky != 0.0]
+    assert 10.0 <= halo.min() < 15.0 < 95.0 < halo.max() <= 100.0
 
 
 def test_of_several_steps_the_largest_bleeds(tmp_path):
@@ -195,7 +210,8 @@ def test_the_strengths_are_far_apart(street):
     for name in ("perfect", "realistic", "poor"):
         config = getattr(SimulatedDepthConfig, name)(street)
         depth = estimate(config.build(), sample)
-        assert torch.equal(depth > 0, known)
+        assert (depth > 0)[known].all()
+        assert torch.equal(depth > 0, known) == (config.bleed == 0)
         wrong[name] = float((depth / true - 1).abs()[known].mean())
     assert wrong["perfect"] == 0.0
     assert 0.03 < wrong["realistic"] < 0.15

@@ -146,6 +146,18 @@ def test_what_grows_is_not_what_is_lost(tmp_path):
     assert (found[kept, 9, 10] == PEDESTRIAN).mean() == pytest.approx(0.5, abs=0.25)
 
 
+def test_a_labeller_that_is_not_asked_for_the_sky_gives_its_rim_to_things(tmp_path):
+    semantics = np.full(SIZE, 255, np.uint8)
+    semantics[20:] = MANMADE
+    write_words(tmp_path)
+    write_layers(tmp_path, semantics=semantics, words=(semantics != 255).astype(np.uint8))
+    asked, unasked = (look(perfect(tmp_path, sky=sky))[0].numpy() for sky in (True, False))
+    assert (asked[:20] == FREE).all()
+    assert (unasked[19] == MANMADE).all()
+    assert (unasked[:19] == OCC3D.ignore_id).all()
+    assert np.array_equal(unasked[20:], asked[20:])
+
+
 def test_kerbs_become_barriers_where_asked(tmp_path):
     semantics = np.full(SIZE, ROAD)
     semantics[:, 24:] = SIDEWALK

@@ -112,6 +112,21 @@ def test_a_killed_factory_goes_on_and_ends_with_the_same_bytes(frames, tmp_path)
     assert make(frames, tmp_path / "killed", keep_images=True)[1] == []
 
 
+def test_points_that_are_kept_serve_other_labels(frames, tmp_path):
+    """The models are asked once; the labels are those that a factory of its own would make."""
+    points = tmp_path / "points"
+    _, asked = make(frames, tmp_path / "first", points=points)
+    assert len(asked) == len(frames)
+    assert len(list(points.glob("*.npz"))) == len(frames)
+    other = replace(CONFIG, fusion=FusionConfig(history=0, vote="rare_first"))
+    _, asked = make(frames, tmp_path / "shared", config=other, points=points)
+    assert asked == []
+    make(frames, tmp_path / "alone", config=other)
+    assert digest(tmp_path / "shared") == digest(tmp_path / "alone")
+    with pytest.raises(ConfigError, match=r"points: holds points made in another way \(different: stride\)"):
+        make(frames, tmp_path / "third", config=replace(CONFIG, stride=1), points=points)
+
+
 def test_images_can_be_asked_for_later(frames, tmp_path):
     make(frames, tmp_path)
     before = digest(tmp_path / "gts")

@@ -60,6 +60,8 @@ class Args:
     """Folder or hub id of a SAM, for --teacher hf."""
     vocabulary: Literal["occnerf", "words"] = "words"
     """What the detector is asked: OccNeRF's seven questions, or a word at a time."""
+    no_sky: bool = False
+    """Do not ask for the sky, neither for itself nor against a word: what it loses, things gain."""
     history: int = 13
     """Past keyframes whose points are added."""
     future: int = 0
@@ -84,6 +86,9 @@ class Args:
     """Voxels without points are free, or free only where a ray passes and unknown elsewhere."""
     keep_images: bool = False
     """Also write the classes of the pixels, for losses on rendered images."""
+    points: Path | None = None
+    """Keep the points of every frame in this folder, and take those that are there: labels fused in another way, from
+    the same models, need no model again."""
     max_pictures: int = 3
     """Draw so many frames, evenly spread."""
     json: Path | None = None
@@ -107,7 +112,15 @@ def main(argv: list[str]) -> int:
     frames = open_dataset(root, split=args.split, config=DataConfig(load_depth=False))
     depth, labeller = _depth(args, frames), _labeller(args, frames)
     config = _config(args)
-    made = make_labels(frames, args.out, depth=depth, labeller=labeller, config=config, keep_images=args.keep_images)
+    made = make_labels(
+        frames,
+        args.out,
+        depth=depth,
+        labeller=labeller,
+        config=config,
+        keep_images=args.keep_images,
+        points=args.points,
+    )
     print(f"{made.written} labels{f', {made.kept} were there' if made.kept else ''}: {args.out}")
     for token, reason in made.skipped.items():
         print(f"without a label: {token}: {reason}")
@@ -159,6 +172,8 @@ def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
 
 
 def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
+    from dataclasses import replace
+
     from occkit.foundation import (
         OCCNERF_VOCABULARY,
         WORD_VOCABULARY,
@@ -170,12 +185,14 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
     if args.one_class is not None:
         return OneClassLabellerConfig(name=args.one_class, taxonomy=frames.taxonomy.name).build()
     if args.teacher == "simulated":
-        return _stand_in(SimulatedLabellerConfig, args, frames).build()
+        return replace(_stand_in(SimulatedLabellerConfig, args, frames), sky=not args.no_sky).build()
     if args.detector is None or args.sam is None:
         raise ConfigError(
             "--teacher hf needs --detector and --sam, folders or hub ids of their weights, or --one-class CLASS"
         )
     vocabulary = {"occnerf": OCCNERF_VOCABULARY, "words": WORD_VOCABULARY}[args.vocabulary]
+    if args.no_sky:
+        vocabulary = vocabulary.without_sky()
     return GroundedSamConfig(detector=args.detector, sam=args.sam, vocabulary=vocabulary).build()
 
 

@@ -53,11 +53,15 @@ class SimulatedDepthConfig:
     """Share of the pixels at a step of depth that lie between the two sides (0..1), anywhere between."""
     bleed_above: float = 2.0
     """Two neighbouring pixels make a step if their depths differ by more than this, metres (above 0)."""
+    sky: float = 100.0
+    """How far the sky seems where it borders on a thing, metres: pixels of sky bleed, too. 0 leaves it out."""
 
     def __post_init__(self) -> None:
         for name in ("scene_scale", "image_scale", "field", "noise", "bleed"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"SimulatedDepth: {name} {getattr(self, name)} must lie in 0..1")
+        if not self.sky >= 0.0:
+            raise ConfigError(f"SimulatedDepth: sky {self.sky} must not be negative")
         if not self.bleed_above > 0.0:
             raise ConfigError(f"SimulatedDepth: bleed_above {self.bleed_above} must be above 0")
 
@@ -85,7 +89,7 @@ class SimulatedDepth:
     """See `SimulatedDepthConfig`.
 
     Steps bleed first, on the true depth; then scales, bend and noise multiply. Where a world has nothing (the sky) the
-    depth is 0 and takes no part.
+    depth is 0, but beside a thing, where networks blur the outline: such pixels are anywhere between it and the sky.
     """
 
     def __init__(self, config: SimulatedDepthConfig) -> None:
@@ -130,6 +134,10 @@ def _bend(size: tuple[int, int], rng: np.random.Generator) -> Depths:
 
 def _bleed(depth: Depths, config: SimulatedDepthConfig, rng: np.random.Generator) -> Depths:
     """Move pixels at a step some of the way to the neighbour across the largest step they touch."""
+    if config.sky > 0:
+        sky = depth == 0
+        filled = _bleed(np.where(sky, config.sky, depth), replace(config, sky=0.0), rng)
+        return np.where(sky & (filled == config.sky), 0.0, filled)
     padded = np.pad(depth, 1)
     neighbours = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
     steps = np.where((depth > 0) & (neighbours > 0), np.abs(neighbours - depth), 0.0)

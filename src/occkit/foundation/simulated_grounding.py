@@ -77,6 +77,9 @@ class SimulatedLabellerConfig:
     """Edge of such a block, pixels (at least 1)."""
     lose: float = 0.15
     """Probability that a small class is uncertain in an image, everywhere (0..1)."""
+    sky: bool = True
+    """Whether it is asked for the sky. Otherwise pixels of sky beside a thing are that thing, and the rest is
+    uncertain."""
 
     def __post_init__(self) -> None:
         for name in ("grow", "kerb", "confuse", "lose"):
@@ -156,7 +159,7 @@ class SimulatedLabeller:
         labels = _confuse(labels, taxonomy, config, stream("confuse"))
         lost = _chosen(taxonomy, config.lose, stream("lose"))
         labels[np.isin(labels, lost)] = taxonomy.ignore_id
-        return labels
+        return labels if config.sky else _without_sky(labels, true == taxonomy.free_id, taxonomy)
 
 
 def true_labels(truth: ImageTruth, taxonomy: Taxonomy) -> Labels:
@@ -190,6 +193,14 @@ def _kerbs(true: Labels, taxonomy: Taxonomy) -> Mask:
     """Return the pixels of carriageway that share an edge with a raised surface, and those of the latter."""
     low, high = np.isin(true, _ids(taxonomy, _CARRIAGEWAY)), np.isin(true, _ids(taxonomy, _RAISED))
     return (low & _with_rim(high)) | (high & _with_rim(low))
+
+
+def _without_sky(labels: Labels, sky: Mask, taxonomy: Taxonomy) -> Labels:
+    """Give pixels of sky that share an edge with a thing its class, and take the others for uncertain."""
+    still = sky & (labels == taxonomy.free_id)
+    nearest = np.asarray(ndimage.distance_transform_edt(still, return_distances=False, return_indices=True))
+    taken = labels[nearest[0], nearest[1]]
+    return np.where(still, np.where(_with_rim(~sky), taken, taxonomy.ignore_id), labels).astype(np.uint8)
 
 
 def _confuse(labels: Labels, taxonomy: Taxonomy, config: SimulatedLabellerConfig, rng: np.random.Generator) -> Labels:

@@ -1,7 +1,7 @@
 """What a detector that understands words is asked for, and which class the answer is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from occkit.errors import ConfigError
 from occkit.taxonomy import OCC3D, TAXONOMIES, Taxonomy
@@ -42,6 +42,12 @@ class Vocabulary:
     def table(self) -> Taxonomy:
         """The taxonomy itself."""
         return TAXONOMIES[self.taxonomy]
+
+    def without_sky(self) -> "Vocabulary":
+        """Return the same questions without the sky, to see what asking for it gives; a call of nothing else goes."""
+        sky = self.table.classes[self.table.free_id]
+        kept = (tuple(phrase for phrase in call if phrase[1] not in (None, sky)) for call in self.calls)
+        return replace(self, name=f"{self.name} without sky", calls=tuple(call for call in kept if call))
 
 
 def one_word_per_call(

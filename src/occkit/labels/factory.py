@@ -31,6 +31,8 @@ from occkit.samples import Sample
 
 DESCRIPTION = "labels.json"
 """File of a folder of labels that says how they were made."""
+POINTS_DESCRIPTION = "points.json"
+"""File of a folder of points that says whose they are."""
 SKIPPED = "skipped.json"
 """File that names the frames without a label, and why."""
 _POINTS = ".points"
@@ -75,6 +77,7 @@ def make_labels(
     labeller: SemanticLabeller,
     config: FactoryConfig,
     keep_images: bool = False,
+    points: Path | None = None,
     progress: bool = True,
 ) -> Made:
     """Write a label for every frame; those that are there already are not made again.
@@ -90,13 +93,16 @@ def make_labels(
         labeller: says what each pixel shows.
         config: the rest.
         keep_images: also write the classes of the pixels, `images/<token>/<camera>.png` (`DataConfig.image_semantics`).
+        points: folder in which the points of every frame are kept, and taken from if they are there: labels that are
+            fused in another way need no model again. None keeps them below `folder`, as long as they are needed.
         progress: show a bar on the terminal.
 
     Returns:
         What was done. A frame whose images cannot be read has no label, and later frames go without its points.
 
     Raises:
-        ConfigError: if the folder holds labels made in another way, or the labeller speaks of other classes.
+        ConfigError: if the folder holds labels made in another way, or the labeller speaks of other classes, or the
+            points are those of other models.
         DataError: if frames are to be joined whose poses are unknown.
     """
     if labeller.taxonomy.name != dataset.taxonomy.name:
@@ -104,8 +110,10 @@ def make_labels(
             f"make_labels: the labeller gives classes of {labeller.taxonomy.name}, {dataset.root} has those of "
             f"{dataset.taxonomy.name}; take another vocabulary"
         )
-    _describe(folder, depth, labeller, config, dataset)
-    writer = _Writer(dataset, folder, depth, labeller, config, keep_images=keep_images)
+    _describe(folder / DESCRIPTION, _description_of_labels(depth, labeller, config, dataset))
+    if points is not None:
+        _describe(points / POINTS_DESCRIPTION, _description_of_points(depth, labeller, config, dataset))
+    writer = _Writer(dataset, folder, depth, labeller, config, keep_images=keep_images, points=points)
     written, kept = 0, 0
     places = [(scene, tokens, i) for scene, tokens in _scenes(dataset) for i in range(len(tokens))]
     for scene, tokens, position in track(places, "labels", console=Console(stderr=True), disable=not progress):
@@ -139,9 +147,11 @@ class _Writer:
         config: FactoryConfig,
         *,
         keep_images: bool,
+        points: Path | None,
     ) -> None:
         self.dataset, self.folder, self.config = dataset, folder, config
         self.keep_images = keep_images
+        self.points, self.keep_points = points or folder / _POINTS, points is not None
         self.depth, self.labeller = depth, labeller
         self.index = {token: i for i, token in enumerate(dataset.tokens)}
         self.near: dict[str, tuple[LabelledPoints, Float64[np.ndarray, "4 4"] | None]] = {}
@@ -173,11 +183,11 @@ class _Writer:
         """Drop what no frame after this one needs."""
         last = position - self.config.fusion.history
         for token in tokens[: max(0, last + 1)]:
-            if self.near.pop(token, None) is not None:
+            if self.near.pop(token, None) is not None and not self.keep_points:
                 self._file(token).unlink(missing_ok=True)
 
     def _file(self, token: str) -> Path:
-        return self.folder / _POINTS / f"{token}.npz"
+        return self.points / f"{token}.npz"
 
     def _look(self, token: str) -> bool:
         """Have the points of a frame at hand; False if its images cannot be read."""
@@ -250,11 +260,25 @@ def _write(path: Path, labels: FusedLabels) -> None:
     )
 
 
-def _describe(
-    folder: Path, depth: DepthEstimator, labeller: SemanticLabeller, config: FactoryConfig, dataset: FrameDataset
-) -> None:
-    """Say how the labels of a folder are made, or refuse to mix them with others."""
-    wanted: dict[str, Any] = {
+def _description_of_points(
+    depth: DepthEstimator, labeller: SemanticLabeller, config: FactoryConfig, dataset: FrameDataset
+) -> dict[str, Any]:
+    outliers = None if config.outliers is None else asdict(config.outliers)
+    return {
+        "format": 1,
+        "depth": dict(depth.description),
+        "labeller": dict(labeller.description),
+        "stride": config.stride,
+        "max_depth": config.max_depth,
+        "outliers": {"kind": type(config.outliers).__name__, "config": outliers},
+        "taxonomy": dataset.taxonomy.name,
+    }
+
+
+def _description_of_labels(
+    depth: DepthEstimator, labeller: SemanticLabeller, config: FactoryConfig, dataset: FrameDataset
+) -> dict[str, Any]:
+    return {
         "format": 1,
         "depth": dict(depth.description),
         "labeller": dict(labeller.description),
@@ -263,13 +287,17 @@ def _describe(
         "shape": list(dataset.grid.shape),
         "taxonomy": dataset.taxonomy.name,
     }
-    path = folder / DESCRIPTION
+
+
+def _describe(path: Path, wanted: dict[str, Any]) -> None:
+    """Say how what lies in a folder is made, or refuse to mix it with what was made in another way."""
     if not path.is_file():
         write_json(path, wanted)
         return
     found = read_json(path)
     if found != wanted:
         keys = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+        what = path.stem
         raise ConfigError(
-            f"{folder}: holds labels made in another way (different: {', '.join(keys)}); take another folder"
+            f"{path.parent}: holds {what} made in another way (different: {', '.join(keys)}); take another folder"
         )
