@@ -17,7 +17,13 @@ from occkit.systems import radocc
 from occkit.training.checkpoint import save_pretrained
 from occkit.training.loop import _frames, _turns
 from occkit.training.system import build_system, predict
-from occkit.training.teach import choose_bits, visible_to_cameras, write_segment_maps, write_teachings
+from occkit.training.teach import (
+    choose_bits,
+    loss_of_quantisation,
+    visible_to_cameras,
+    write_segment_maps,
+    write_teachings,
+)
 from occkit.world import PRESETS, generate
 
 
@@ -66,6 +72,22 @@ def test_outputs_are_what_the_teacher_says(world, teacher, tmp_path):
     assert (back.logits - said.logits[0]).abs().max() < 1e-3
     assert (back.features - said.features[0]).abs().max() < 1e-3
     assert 0 < back.visible.float().mean() < 1
+
+
+def test_what_quantisation_costs_is_measured(world, teacher, tmp_path):
+    model, recipe = teacher
+    frames = open_dataset(world, split="train", config=recipe.data)
+    lost = []
+    for bits, budget in ((8, None), (16, 10**9)):
+        write_teachings(model, frames, tmp_path / str(bits), budget_bytes=budget, progress=False)
+        lost.append(loss_of_quantisation(model, frames, tmp_path / str(bits)))
+    assert lost[0].frames == len(frames)
+    assert 0 < lost[1].divergence < 1e-3 * lost[0].divergence
+    assert lost[1].changed <= lost[0].changed < 0.2
+    # What another teacher wrote differs by more than any rounding.
+    torch.manual_seed(1)
+    other = loss_of_quantisation(build_system(recipe.system), frames, tmp_path / "8")
+    assert other.divergence > 10 * lost[0].divergence
 
 
 def test_another_teacher_needs_another_folder(world, teacher, tmp_path):

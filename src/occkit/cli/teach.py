@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     from occkit.foundation import SamSegmenterConfig, SimulatedSegmenterConfig
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.processes import process_device, process_state
-    from occkit.training.teach import write_segment_maps, write_teachings
+    from occkit.training.teach import loss_of_quantisation, write_segment_maps, write_teachings
 
     state = process_state()
     model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
@@ -65,6 +65,11 @@ def main(argv: list[str]) -> int:
         size = sum(path.stat().st_size for path in folder.rglob("*.npz"))
         kept = f", {len(dataset) - asked} were there" if asked < len(dataset) and state.num_processes == 1 else ""
         print(f"{len(dataset)} frames{kept}, {size / 1e6:,.1f} MB: {folder}")
+        lost = loss_of_quantisation(model, dataset, folder)
+        print(
+            f"what quantisation costs, on {lost.frames} frames: {100 * lost.changed:.3f} % of the visible voxels have "
+            f"another class, KL divergence {lost.divergence:.2e}"
+        )
     if args.segments != "none" and state.is_main_process:
         config = DataConfig(cameras=recipe.data.cameras, load_depth=False)
         images = open_dataset(args.data, split=args.split, config=config)

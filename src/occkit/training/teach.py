@@ -4,6 +4,7 @@ And what a segmenter says about its images, which some of the losses ask for too
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Bool
@@ -12,7 +13,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from occkit.data.frames import FrameDataset
-from occkit.data.teaching import Bits, describe_teaching, teaching_path, write_teaching
+from occkit.data.teaching import Bits, describe_teaching, read_teaching, teaching_path, write_teaching
 from occkit.errors import ConfigError
 from occkit.foundation import CachedSegmenter, Segmenter
 from occkit.geometry import Cameras, VoxelGrid, camera_rays
@@ -108,6 +109,48 @@ def _teachings(
                 features=prediction.features[0] if features and prediction.features is not None else None,
             ),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisationLoss:
+    """What quantisation took from a teacher's outputs, on the voxels that a camera sees."""
+
+    changed: float
+    """Share of voxels whose class is another one, 0..1."""
+    divergence: float
+    """Mean KL divergence of what is read from what was said, natural logarithm."""
+    frames: int
+    """Frames that were compared."""
+
+
+def loss_of_quantisation(
+    model: nn.Module, dataset: FrameDataset, folder: Path, *, frames: int = 8, progress: bool = False
+) -> QuantisationLoss:
+    """Ask a teacher about a few frames again, and compare with what was written.
+
+    Args:
+        model: the teacher that wrote the folder.
+        dataset: the frames it was asked about.
+        folder: what it wrote.
+        frames: how many, evenly spread.
+        progress: show a bar on the terminal.
+
+    Raises:
+        DataError: if a teaching is missing or damaged.
+    """
+    changed, divergence, voxels = 0, 0.0, 0
+    chosen = dataset.spread(frames).tokens
+    for token, said in _teachings(model, dataset, chosen, features=False, progress=progress):
+        shape = (said.logits.shape[1], said.logits.shape[2], said.logits.shape[3])
+        read = read_teaching(folder, token, num_classes=said.logits.shape[0], shape=shape)
+        seen = said.visible.cpu()
+        p, q = (logits.cpu().double()[:, seen].log_softmax(dim=0) for logits in (said.logits, read.logits))
+        changed += int((p.argmax(dim=0) != q.argmax(dim=0)).sum())
+        divergence += float((p.exp() * (p - q)).sum())
+        voxels += int(seen.sum())
+    return QuantisationLoss(
+        changed=changed / max(voxels, 1), divergence=divergence / max(voxels, 1), frames=len(chosen)
+    )
 
 
 def visible_to_cameras(
