@@ -178,3 +178,19 @@ def test_pages_and_lengths():
         assert 60 <= len(source.splitlines()) <= 150, file.name
         for name in re.findall(r"^    (\S+\.(?:png|json|html))  ", page, flags=re.MULTILINE):
             assert name in source.replace(page, ""), f"{file.name} promises {name}"
+
+
+def test_learn_without_labels(tmp_path):
+    out = tmp_path / "out"
+    text = run("08_learn_without_labels.py", out)
+    made, agreement = numbers(r"(\d+) pseudo-labels, ([\d.]+) % IoU", text)
+    assert made == 12
+    assert agreement > 30
+    picture(out / "volumes.png")
+    depth = picture(out / "depth.png")
+    # Red is far and blue is near: what lies above is farther than the road before the car.
+    rendered = depth[depth.shape[0] // 2 :]
+    top, bottom = rendered[40:60].mean(axis=(0, 1)), rendered[-20:].mean(axis=(0, 1))
+    assert top[0] - top[2] > bottom[0] - bottom[2] + 40
+    recipe = json.loads((out / "run" / "recipe.json").read_text())["recipe"]
+    assert recipe["data"]["labels"] is None
