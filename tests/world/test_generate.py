@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from occkit.cli import main
+from occkit.data import DataConfig, open_dataset
 from occkit.errors import DataError
 from occkit.files import read_json
 from occkit.world import PRESETS, generate
@@ -191,3 +193,16 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "other settings" in capsys.readouterr().err
     assert main(["world", "--out", str(out), "--preset", "kitti"]) == 1
     assert os.listdir(tmp_path) == ["w"]
+
+
+def test_a_smaller_volume_is_the_middle_of_a_larger_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ["--scenes", "2", "--frames", "1", "--workers", "1"]
+    for name, options in (("whole", []), ("middle", ["--radius", "19.2"])):
+        assert main(["world", "--out", str(tmp_path / name), *shared, *options]) == 0
+    whole, middle = (open_dataset(tmp_path / n, split="all", config=DataConfig())[0] for n in ("whole", "middle"))
+    assert middle.grid.shape == (48, 48, 8)
+    inner = (slice(26, 74), slice(26, 74))
+    assert torch.equal(middle.occupancy.semantics, whole.occupancy.semantics[inner])
+    assert torch.equal(middle.images, whole.images)
+    assert main(["world", "--out", str(tmp_path / "no"), *shared, "--radius", "10"]) == 1
+    assert "whole voxels of 0.8 m" in capsys.readouterr().err

@@ -77,6 +77,8 @@ class Args:
     """Processes; 0 takes one a core."""
     image_scale: float = 1.0
     """Factor on the preset's image size."""
+    radius: float | None = None
+    """The label volume reaches so far to each side, metres, in whole voxels; the preset's by default (nuScenes)."""
     knobs: tyro.conf.OmitArgPrefixes[Knobs] = Knobs()
 
 
@@ -114,8 +116,9 @@ def configure(preset: str, args: Args) -> "WorldConfig":
     """Return the preset with the knobs given on the command line.
 
     Raises:
-        ConfigError: if the image scale is not positive.
+        ConfigError: if the image scale is not positive, or the radius is not one.
     """
+    from occkit.geometry import VoxelGrid
     from occkit.world.presets import PRESETS
     from occkit.world.sensors import scaled
 
@@ -123,4 +126,14 @@ def configure(preset: str, args: Args) -> "WorldConfig":
         raise ConfigError(f"--image-scale: expected a positive factor, got {args.image_scale}")
     given = {f.name: getattr(args.knobs, f.name) for f in fields(Knobs)}
     config = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    if args.radius is not None:
+        size, low, high = config.grid.voxel_size[0], config.grid.origin[2], config.grid.upper[2]
+        voxels = round(args.radius / size)
+        if args.format != "nuscenes" or voxels < 1 or abs(voxels * size - args.radius) > 1e-6:
+            raise ConfigError(
+                f"--radius: expected whole voxels of {size:g} m, in the nuScenes layout, got {args.radius:g} m"
+            )
+        reach = voxels * size
+        grid = VoxelGrid.from_range((-reach, -reach, low), (reach, reach, high), size)
+        config = replace(config, grid=grid)
     return config if args.image_scale == 1.0 else replace(config, rig=scaled(config.rig, args.image_scale))
