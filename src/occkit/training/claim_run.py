@@ -115,7 +115,8 @@ def run_claim(
     """
     claim = load_claim(system)
     for seed in seeds:
-        _world(claim.world, world_seed + seed, out, make_world)
+        if any(_finished(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
+            _world(claim.world, world_seed + seed, out, make_world)
     first = (PRIOR,) if claim.lesson is None else (PRIOR, claim.lesson.teacher)
     later = tuple(arm for arm in claim.arms if arm not in first)
     # Students need what their teacher wrote; without one all arms may run side by side.
