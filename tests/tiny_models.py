@@ -74,3 +74,23 @@ def save_sam(folder: Path):
         initializer_range=0.2,
     )  # fmt: skip
     library.SamModel(config).save_pretrained(folder)
+
+
+def save_clip(folder: Path, *, layers=3, **vision):
+    """A CLIP and its tokenizer, which knows letters and digits only."""
+    library = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    letters = [*map(chr, range(97, 123)), *"0123456789.,-"]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    tokenizer = library.CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
+    tokenizer.save_pretrained(folder)
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": layers, "num_attention_heads": 2}
+    config = library.CLIPConfig(
+        text_config={
+            **tower, "vocab_size": len(tokens), "max_position_embeddings": 24,
+            "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
+        },
+        vision_config={**tower, "image_size": 32, "patch_size": 8} | vision,
+        projection_dim=16,
+    )  # fmt: skip
+    scramble(library.CLIPModel(config)).save_pretrained(folder)

@@ -1,50 +1,74 @@
-"""Guests: models trained elsewhere that label images. Each has a Protocol, a real adapter and a simulated stand-in.
+"""Guests: models trained elsewhere that label images and understand words.
 
-The simulated ones read the truth layers of a procedural world and spoil them as the real model would, so that what is
-built on a guest can be trained and tested without its weights.
+Each has a Protocol, a real adapter and a simulated stand-in. The simulated ones read the truth layers of a procedural
+world and spoil them as the real model would, so that what is built on a guest can be trained and tested without its
+weights.
 """
 
+from occkit.foundation.clip import ClipFeatures, ClipFeaturesConfig, ClipText, ClipTextConfig
+from occkit.foundation.dense_features import FeatureExtractor
 from occkit.foundation.depth import CanonicalDepth, CanonicalDepthConfig, DepthEstimator, canonical_depth
 from occkit.foundation.grounding import GroundedSam, GroundedSamConfig, SemanticLabeller, merge_detections
+from occkit.foundation.language import NO_TEMPLATES, TEMPLATES, TextEncoder, encode_with_templates
 from occkit.foundation.lidar_depth import LidarDepth, LidarDepthConfig
 from occkit.foundation.one_class import OneClassLabeller, OneClassLabellerConfig
+from occkit.foundation.prompts import LANGOCC_PROMPTS, STREET_PROMPTS, PromptTable, taxonomy_prompts
 from occkit.foundation.segment_files import CachedSegmenter, read_segments, write_segments
 from occkit.foundation.segmentation import SamSegmenter, SamSegmenterConfig, Segmenter
 from occkit.foundation.simulated_depth import SimulatedDepth, SimulatedDepthConfig
+from occkit.foundation.simulated_features import SimulatedFeatures, SimulatedFeaturesConfig
 from occkit.foundation.simulated_grounding import SimulatedLabeller, SimulatedLabellerConfig
+from occkit.foundation.simulated_language import SimulatedText, SimulatedTextConfig
 from occkit.foundation.simulated_segmentation import SimulatedSegmenter, SimulatedSegmenterConfig
 from occkit.foundation.transformers_depth import TransformersDepth, TransformersDepthConfig
 from occkit.foundation.vocabularies import OCCNERF_VOCABULARY, WORD_VOCABULARY, Vocabulary, one_word_per_call
 
 __all__ = [
+    "LANGOCC_PROMPTS",
+    "NO_TEMPLATES",
     "OCCNERF_VOCABULARY",
+    "STREET_PROMPTS",
+    "TEMPLATES",
     "WORD_VOCABULARY",
     "CachedSegmenter",
     "CanonicalDepth",
     "CanonicalDepthConfig",
+    "ClipFeatures",
+    "ClipFeaturesConfig",
+    "ClipText",
+    "ClipTextConfig",
     "DepthEstimator",
+    "FeatureExtractor",
     "GroundedSam",
     "GroundedSamConfig",
     "LidarDepth",
     "LidarDepthConfig",
     "OneClassLabeller",
     "OneClassLabellerConfig",
+    "PromptTable",
     "SamSegmenter",
     "SamSegmenterConfig",
     "Segmenter",
     "SemanticLabeller",
     "SimulatedDepth",
     "SimulatedDepthConfig",
+    "SimulatedFeatures",
+    "SimulatedFeaturesConfig",
     "SimulatedLabeller",
     "SimulatedLabellerConfig",
     "SimulatedSegmenter",
     "SimulatedSegmenterConfig",
+    "SimulatedText",
+    "SimulatedTextConfig",
+    "TextEncoder",
     "TransformersDepth",
     "TransformersDepthConfig",
     "Vocabulary",
     "canonical_depth",
+    "encode_with_templates",
     "merge_detections",
     "one_word_per_call",
     "read_segments",
+    "taxonomy_prompts",
     "write_segments",
 ]

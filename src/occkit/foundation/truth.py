@@ -62,16 +62,34 @@ def world_taxonomy(root: Path) -> Taxonomy:
     Raises:
         DataError: if the world has no truth layers, or its list of words is damaged.
     """
+    path, words = _read_words(root)
+    first = words[0] if words else None
+    for key, taxonomy in (("occ3d", OCC3D), ("standing", SEMANTICKITTI)):
+        if isinstance(first, dict) and key in first:
+            return taxonomy
+    raise DataError(path, "does not say what the world's words are called in a known taxonomy", _REWRITE)
+
+
+def world_words(root: Path) -> tuple[str, ...]:
+    """Return the world's own vocabulary; the index is the id in the truth layers, and 0 is nothing (the sky).
+
+    Raises:
+        DataError: if the world has no truth layers, or its list of words is damaged.
+    """
+    path, words = _read_words(root)
+    names = tuple(word.get("name") if isinstance(word, dict) else None for word in words)
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError(path, "does not name the world's words", _REWRITE)
+    return tuple(str(name) for name in names)
+
+
+def _read_words(root: Path) -> tuple[Path, list[Any]]:
     path = Path(root) / "truth" / "words.json"
     try:
         words = read_json(path, max_bytes=_MAX_WORDS_BYTES)
     except DataError as error:
         raise DataError(path, error.problem, _REWRITE) from error
-    first = words[0] if isinstance(words, list) and words else None
-    for key, taxonomy in (("occ3d", OCC3D), ("standing", SEMANTICKITTI)):
-        if isinstance(first, dict) and key in first:
-            return taxonomy
-    raise DataError(path, "does not say what the world's words are called in a known taxonomy", _REWRITE)
+    return path, words if isinstance(words, list) else []
 
 
 def read_truth(root: Path, token: str, camera: str, *, size: tuple[int, int]) -> ImageTruth:

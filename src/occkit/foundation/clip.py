@@ -1,0 +1,182 @@
+"""CLIP: vectors of words, and features of pixels from the same weights (transformers, extra `hf`)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from occkit.errors import ConfigError
+from occkit.foundation.language import check_prompts
+from occkit.foundation.segmentation import check_request
+from occkit.foundation.weights import load_model, load_processor
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_FETCH = (
+    "CLIP ViT-B/16 is openai/clip-vit-base-patch16: load CLIPModel and CLIPTokenizer once with from_pretrained and "
+    "save both to one folder with save_pretrained"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTextConfig:
+    """The text encoder of CLIP."""
+
+    weights: str
+    """Folder or hub id of a CLIP model with safetensors, and of its tokenizer."""
+    batch_size: int = 64
+    """Prompts encoded at once; changes memory and speed, not the result."""
+    device: str = "cpu"
+    """Where the model runs."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"ClipText: batch_size {self.batch_size} must be at least 1")
+
+    def build(self) -> "ClipText":
+        """Load model and tokenizer.
+
+        Raises:
+            ConfigError: if transformers is not installed, or the weights are not those of a CLIP.
+        """
+        return ClipText(self)
+
+
+class ClipText:
+    """See `ClipTextConfig`. Prompts longer than the model's context are cut off at its end.
+
+    Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
+    """
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        self.config = config
+        self.model = _load("ClipText", config.weights, config.device)
+        self.tokenizer = _load_tokenizer("ClipText", config.weights)
+        self.max_tokens: int = self.model.config.text_config.max_position_embeddings
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return self.model.config.projection_dim
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name and weights; not the device and the batch, which do not change the result."""
+        return {"text": "clip", "weights": self.config.weights}
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
+        """Encode prompts. See `TextEncoder.encode`."""
+        check_prompts(prompts)
+        size = self.config.batch_size
+        return torch.cat([self._encode(prompts[start : start + size]) for start in range(0, len(prompts), size)])
+
+    def _encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
+        # Always padded to the whole context, so that a prompt's vector does not depend on its neighbours.
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        ).to(self.config.device)
+        answer = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        return functional.normalize(self.model.text_projection(answer.pooler_output), dim=-1).float().cpu()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFeaturesConfig:
+    """Dense features of CLIP's image encoder, a vision transformer, without any training."""
+
+    weights: str
+    """Folder or hub id of a CLIP model with safetensors."""
+    size: tuple[int, int] | None = None
+    """(height, width) that images are scaled to, pixels; None keeps them. Rounded to whole patches either way."""
+    batch_size: int = 1
+    """Images the model sees at once; changes memory and speed, not the result."""
+    device: str = "cpu"
+    """Where the model runs."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.size is not None and min(self.size) < 1):
+            raise ConfigError(f"ClipFeatures: batch_size {self.batch_size} and size {self.size} must be at least 1")
+
+    def build(self) -> "ClipFeatures":
+        """Load the model.
+
+        Raises:
+            ConfigError: if transformers is not installed, or the weights are not those of a CLIP.
+        """
+        return ClipFeatures(self)
+
+
+class ClipFeatures:
+    """See `ClipFeaturesConfig`.
+
+    In the last layer attention gathers what the whole image shows. Without it a patch keeps what it shows itself: the
+    values of the patch (layer norm, value and output projection) go straight to the final norm and the projection
+    into the space of text, without the residual and the feed-forward network. A map has one cell a patch; the position
+    embeddings are interpolated to the image.
+
+    Source: Zhou et al., "Extract Free Dense Labels from CLIP" (MaskCLIP), ECCV 2022; implementation of transformers.
+    LangOcc's teacher is MaskCLIP+, a network trained on such features.
+    """
+
+    def __init__(self, config: ClipFeaturesConfig) -> None:
+        self.config = config
+        self.model = _load("ClipFeatures", config.weights, config.device)
+        self.patch: int = self.model.config.vision_config.patch_size
+
+    @property
+    def width(self) -> int:
+        """Channels."""
+        return self.model.config.projection_dim
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name and settings; not the device and the batch, which do not change the result."""
+        settings = {k: v for k, v in asdict(self.config).items() if k not in ("device", "batch_size")}
+        return {"features": "clip_values"} | settings
+
+    def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the patches along the height and the width of an image."""
+        rows, columns = (max(1, round(side / self.patch)) for side in self.config.size or image_size)
+        return rows, columns
+
+    @torch.no_grad()
+    def extract(
+        self, images: UInt8[Tensor, "n 3 h w"], *, token: str, cameras: Sequence[str]
+    ) -> Float[Tensor, "n c hf wf"]:
+        """Extract features; token and cameras are not looked at. See `FeatureExtractor.extract`."""
+        check_request(images, token, cameras)
+        maps = [self._extract(some.to(self.config.device)) for some in images.split(self.config.batch_size)]
+        return torch.cat(maps).to(images.device)
+
+    def _extract(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hf wf"]:
+        rows, columns = self.map_size((images.shape[-2], images.shape[-1]))
+        size = (rows * self.patch, columns * self.patch)
+        scaled = functional.interpolate(
+            images.float() / 255.0, size, mode="bicubic", antialias=True, align_corners=False
+        ).clamp(0.0, 1.0)
+        mean, std = (scaled.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
+        vision = self.model.vision_model
+        answer = vision(pixel_values=(scaled - mean) / std, interpolate_pos_encoding=True, output_hidden_states=True)
+        last = vision.encoder.layers[-1]
+        before = last.layer_norm1(answer.hidden_states[-2])
+        values = last.self_attn.out_proj(last.self_attn.v_proj(before))[:, 1:]  # without the class token
+        features = functional.normalize(self.model.visual_projection(vision.post_layernorm(values)).float(), dim=-1)
+        return features.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def _load(guest: str, weights: str, device: str) -> Any:
+    try:
+        model = load_model(guest, weights, loader="CLIPModel", kinds=("clip",))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {_FETCH}") from error
+    return model.to(device).eval()
+
+
+def _load_tokenizer(guest: str, weights: str) -> Any:
+    try:
+        return load_processor(guest, weights, loader="CLIPTokenizer")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {_FETCH}") from error
