@@ -81,7 +81,8 @@ def test_a_number_is_off_by_half_a_step_of_its_channel(tmp_path_factory, seed, s
     store = create_store(tmp_path_factory.mktemp("s"), replace(LAYOUT, codec="uint8"))
     store.write("a", maps)
     codes, limits = store._open("a", scattered=False)
-    vectors = store._decode("a", codes.reshape(-1, 16), limits).reshape(store.layout.shape).permute(0, 3, 1, 2)
+    vectors = torch.from_numpy(store._decode("a", codes.reshape(-1, 16), limits))
+    vectors = vectors.reshape(store.layout.shape).permute(0, 3, 1, 2)
     step = (maps.amax((0, 2, 3)) - maps.amin((0, 2, 3))) / 255
     assert ((vectors - maps).abs().amax((0, 2, 3)) <= 0.51 * step + 1e-6).all()
 
@@ -295,6 +296,8 @@ def test_layouts_are_checked():
     for wrong in ({"dim": 17}, {"dim": 0}, {"map_size": (0, 2)}, {"cameras": ()}, {"cameras": ("a", "a")}):
         with pytest.raises(ValueError, match="FeatureLayout: expected"):
             replace(LAYOUT, **wrong)
+    with pytest.raises(ValueError, match=r"sizes in 1\.\."):
+        replace(LAYOUT, image_size=(10**400, 60))
     with pytest.raises(ValueError, match="float16 or uint8"):
         replace(LAYOUT, codec="int4")
     with pytest.raises(ValueError, match="64 GiB"):

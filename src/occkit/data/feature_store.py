@@ -23,7 +23,6 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from occkit.data.teaching import dequantise, quantise
 from occkit.errors import DataError
@@ -150,8 +149,8 @@ class FeatureStore:
             DataError: if there is no such file, or it is damaged or belongs to another store.
         """
         codes, limits = self._open(token, scattered=False)
-        vectors = self._decode(token, codes.reshape(-1, self.layout.dim), limits)
-        return functional.normalize(vectors, dim=-1).reshape(self.layout.shape).permute(0, 3, 1, 2)
+        vectors = _unit(self._decode(token, codes.reshape(-1, self.layout.dim), limits))
+        return vectors.reshape(self.layout.shape).permute(0, 3, 1, 2)
 
     def sample(self, token: str, cameras: Int64[Tensor, "r"], pixels: Float[Tensor, "r 2"]) -> Float[Tensor, "r k"]:
         """Read the features that rays of a frame see, and no other part of its file.
@@ -181,12 +180,13 @@ class FeatureStore:
         rows, columns = layout.map_size
         low_row, high_row, down = _neighbours(v * (rows / height), rows)
         low_column, high_column, right = _neighbours(u * (columns / width), columns)
-        total = torch.zeros((len(u), layout.dim))
+        # In numpy, as loader threads call this: torch's own threads would wait for each other at every small step.
+        total = np.zeros((len(u), layout.dim), np.float32)
         for row, vertical in ((low_row, 1 - down), (high_row, down)):
             for column, horizontal in ((low_column, 1 - right), (high_column, right)):
-                weight = torch.from_numpy((vertical * horizontal).astype(np.float32))
+                weight = (vertical * horizontal).astype(np.float32)
                 total += weight[:, None] * self._decode(token, codes[which, row, column], limits)
-        return functional.normalize(total, dim=-1)
+        return _unit(total)
 
     def _open(self, token: str, *, scattered: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Map the numbers of a frame's file into memory, and read the limits of its channels (none with float16)."""
@@ -210,10 +210,9 @@ class FeatureStore:
         codes = np.frombuffer(pages, _DTYPES[layout.codec], offset=layout.header_bytes).reshape(layout.shape)
         return codes, limits.astype(np.float32)
 
-    def _decode(self, token: str, codes: npt.NDArray[Any], limits: npt.NDArray[np.float32]) -> Float[Tensor, "r k"]:
-        codes = np.array(codes)
-        vectors = dequantise(codes.T, limits).T if len(limits) else torch.from_numpy(codes.astype(np.float32))
-        if not bool((vectors.abs() <= _MAX_VALUE).all()):
+    def _decode(self, token: str, codes: npt.NDArray[Any], limits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        vectors = dequantise(codes.T, limits).numpy().T if len(limits) else codes.astype(np.float32)
+        if not (np.abs(vectors) <= _MAX_VALUE).all():
             raise DataError(self.path(token), "holds numbers beyond -1..1", _AGAIN)
         return vectors
 
@@ -262,6 +261,12 @@ def _neighbours(
     centred = np.clip(place - 0.5, 0, count - 1)
     low = np.floor(centred).astype(np.int64)
     return low, np.minimum(low + 1, count - 1), centred - low
+
+
+def _unit(vectors: npt.NDArray[np.float32]) -> Float[Tensor, "r k"]:
+    """Return vectors with length 1; those of length 0 stay as they are."""
+    length = np.sqrt(np.einsum("rk,rk->r", vectors, vectors))
+    return torch.from_numpy(vectors / np.where(length > 0, length, 1)[:, None])
 
 
 def _as_json(layout: FeatureLayout) -> dict[str, Any]:
