@@ -75,9 +75,8 @@ class ClipText:
         return torch.cat([self._encode(prompts[start : start + size]) for start in range(0, len(prompts), size)])
 
     def _encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
-        # Always padded to the whole context, so that a prompt's vector does not depend on its neighbours.
         tokens = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            list(prompts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self.config.device)
         answer = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         return functional.normalize(self.model.text_projection(answer.pooler_output), dim=-1).float().cpu()

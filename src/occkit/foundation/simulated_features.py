@@ -163,15 +163,10 @@ class SimulatedFeatures:
         return drawn / np.linalg.norm(drawn)
 
     def _pool(self, pixels: Float[Tensor, "h w"]) -> Float[Tensor, "hf wf"]:
-        """Return the mean of the pixels around each cell, of those that there are."""
+        """Return the share of the window around each cell; what lies beyond the image has none of it."""
         config = self.config
-        return functional.avg_pool2d(
-            pixels[None, None],
-            config.window,
-            config.stride,
-            padding=(config.window - config.stride) // 2,
-            count_include_pad=False,
-        )[0, 0]
+        padding = (config.window - config.stride) // 2
+        return functional.avg_pool2d(pixels[None, None], config.window, config.stride, padding=padding)[0, 0]
 
     def _stretch(self, layer: Ids, cells: tuple[int, int]) -> Ids:
         """Return a layer at a whole number of cells, by nearest pixel."""
