@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "say what a data set folder is, and what is missing or wrong in it",
     "train": "train a recipe on a data set",
     "teach": "write what a trained teacher says about a data set, for students to learn from",
+    "features": "write what a vision-language model sees in a data set's images, to learn from",
     "label": "write labels made from images alone, by a depth model and a labeller",
     "evaluate": "score a run or a folder of predictions under any number of named protocols",
     "predict": "write one labelled volume a frame, from a data set or from your own cameras",
