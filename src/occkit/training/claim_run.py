@@ -172,7 +172,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         # What is validated on the way decides nothing: the last weights are scored below.
         if not train(replace(recipe, evaluate_every=None), root, run, resume=resume).finished:
             raise KeyboardInterrupt
-        memory = environment.peak_memory(device) - before
+        memory = max(0, environment.peak_memory(device) - before)
         # The last weights and not the best: those were chosen by the frames that are scored here.
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
         seconds = _train_seconds(run, recipe, state.num_processes)
