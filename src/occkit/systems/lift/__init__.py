@@ -9,7 +9,8 @@ network.
 """
 
 from occkit.systems.lift.claims import CLAIM_WORLD, claim
-from occkit.systems.lift.network import Lift, LiftConfig, LiftLossConfig, Views
+from occkit.systems.lift.encoder import LiftEncoder, LiftEncoderConfig, Views
+from occkit.systems.lift.network import Lift, LiftConfig, LiftLossConfig
 from occkit.systems.lift.recipes import (
     NANO_GRID,
     NANO_KITTI_GRID,
@@ -30,6 +31,8 @@ __all__ = [
     "NANO_KITTI_GRID",
     "Lift",
     "LiftConfig",
+    "LiftEncoder",
+    "LiftEncoderConfig",
     "LiftLossConfig",
     "Views",
     "claim",
