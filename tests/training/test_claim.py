@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from occkit.cli.reproduce import _make_world
+from occkit.data import DataConfig, open_dataset
 from occkit.errors import ConfigError, OcckitError
 from occkit.files import read_json, write_bytes
 from occkit.systems import lift
@@ -283,6 +284,20 @@ def test_a_teacher_comes_first_and_teaches_in_its_world(
     shutil.rmtree(out / "worlds")
     run_claim(str(recipes), out, make_world, seeds=[0], report=lambda line: None)
     assert in_process[7:] == [("short", "0"), ("long", "0")]
+
+
+def test_a_teacher_speaks_about_the_frames_that_are_trained_on(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_claim(str(recipes))
+    arms = {name: (lambda make=make: replace(make(), max_train_frames=3)) for name, make in plain.arms.items()}
+    claim = replace(plain, arms=arms, lesson=Lesson(teacher="short", folder="teaching/tiny"))
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    run_claim(str(recipes), tmp_path, make_world_like(tiny_kitti, []), seeds=[0], report=lambda line: None)
+    root = tmp_path / "worlds/0"
+    written = {path.stem for path in (root / "teaching/tiny").glob("**/*.npz")}
+    frames = open_dataset(root, split="train", config=DataConfig(load_depth=False)).spread(3)
+    assert written == {Path(token).name for token in frames.tokens}
 
 
 def test_a_teacher_must_be_an_arm(recipes: Path) -> None:

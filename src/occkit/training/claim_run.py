@@ -183,7 +183,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             measured = _scored(claim, root, replace(recipe.data, load_depth=True))
             scores |= flatten({"depth": evaluate_depth(model, measured).report()})
         if claim.lesson is not None and claim.lesson.teacher == arm:
-            _teach(claim.lesson, model, recipe, root)
+            _teach(claim, claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
     if state.is_main_process:
         result = identity | {
@@ -201,15 +201,31 @@ def _scored(claim: Claim, root: Path, config: DataConfig) -> FrameDataset:
     return val_set if claim.val_frames is None else val_set.spread(claim.val_frames)
 
 
-def _teach(lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -> None:
-    """Write what the students of a world need."""
-    frames = open_dataset(root, split="train", config=recipe.data)
-    write_teachings(model, frames, root / lesson.folder, features=lesson.features)
+def _teach(claim: Claim, lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -> None:
+    """Write what the students of a world need, for the frames that they look at."""
+    looked_at = _training_frames(claim, root)
+    write_teachings(model, _only(looked_at, root, recipe.data), root / lesson.folder, features=lesson.features)
     for folder, kind in lesson.segments.items():
         if process_state().is_main_process:
-            images = open_dataset(root, split="train", config=DataConfig(cameras=recipe.data.cameras, load_depth=False))
+            images = _only(looked_at, root, DataConfig(cameras=recipe.data.cameras, load_depth=False))
             make = SimulatedSegmenterConfig.perfect if kind == "perfect" else SimulatedSegmenterConfig
             write_segment_maps(make(root=root).build(), images, root / folder)
+
+
+def _training_frames(claim: Claim, root: Path) -> frozenset[str]:
+    """Return the frames that some arm trains on."""
+    chosen: set[str] = set()
+    for make in claim.arms.values():
+        recipe = make()
+        frames = open_dataset(root, split="train", config=recipe.data, training=True)
+        chosen |= set((frames.spread(recipe.max_train_frames) if recipe.max_train_frames else frames).tokens)
+    return frozenset(chosen)
+
+
+def _only(tokens: frozenset[str], root: Path, config: DataConfig) -> FrameDataset:
+    frames = open_dataset(root, split="train", config=config)
+    frames.tokens = tuple(token for token in frames.tokens if token in tokens)
+    return frames
 
 
 def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
