@@ -13,6 +13,7 @@ from occkit.cli import main
 from occkit.data import DataConfig, open_dataset
 from occkit.errors import DataError
 from occkit.files import read_json
+from occkit.geometry import VoxelGrid
 from occkit.world import PRESETS, generate
 from occkit.world.generate import one_thread_for_children, plan_scenes
 from occkit.world.recording import counts_in_view, keyframe_time, label, shoot
@@ -200,7 +201,8 @@ def test_a_smaller_volume_is_the_middle_of_a_larger_one(tmp_path: Path, capsys: 
     for name, options in (("whole", []), ("middle", ["--radius", "19.2"])):
         assert main(["world", "--out", str(tmp_path / name), *shared, *options]) == 0
     whole, middle = (open_dataset(tmp_path / n, split="all", config=DataConfig())[0] for n in ("whole", "middle"))
-    assert middle.grid.shape == (48, 48, 8)
+    assert middle.grid == VoxelGrid.from_range((-19.2, -19.2, -1), (19.2, 19.2, 5.4), 0.8)
+    assert not (tmp_path / "whole" / "grid.json").exists()
     inner = (slice(26, 74), slice(26, 74))
     assert torch.equal(middle.occupancy.semantics, whole.occupancy.semantics[inner])
     assert torch.equal(middle.images, whole.images)

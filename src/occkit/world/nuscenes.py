@@ -15,7 +15,7 @@ import torch
 
 from occkit.data.occ3d import write_labels
 from occkit.files import write_bytes, write_image, write_json, write_npz
-from occkit.geometry import quaternion_from_rotation
+from occkit.geometry import OCC3D_GRID, quaternion_from_rotation
 from occkit.world.presets import WorldConfig
 from occkit.world.primitives import Floats
 from occkit.world.recording import (
@@ -360,6 +360,10 @@ def write_tables(root: Path, config: WorldConfig, splits: Mapping[str, list[Scen
         root / "annotations.json", listed | {"scene_infos": {s["name"]: s["infos"] for s in scenes}}, indent=None
     )
     write_json(root / "captions.json", {t: text for s in scenes for t, text in s["captions"].items()}, indent=None)
+    grid = config.grid
+    if (grid.origin, grid.upper) != (OCC3D_GRID.origin, OCC3D_GRID.upper):
+        # Readers take a volume for Occ3D's box unless they are told otherwise.
+        write_json(root / "grid.json", {"origin": grid.origin, "voxel_size": grid.voxel_size, "shape": grid.shape})
     if config.truth:
         write_json(
             root / "truth" / "words.json", [{"id": i, "name": w.name, "occ3d": w.occ3d} for i, w in enumerate(WORDS)]
