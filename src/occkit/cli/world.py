@@ -133,7 +133,7 @@ def configure(preset: str, args: Args) -> "WorldConfig":
             raise ConfigError(
                 f"--radius: expected whole voxels of {size:g} m, in the nuScenes layout, got {args.radius:g} m"
             )
-        reach = voxels * size
+        reach = args.radius
         grid = VoxelGrid.from_range((-reach, -reach, low), (reach, reach, high), size)
         config = replace(config, grid=grid)
     return config if args.image_scale == 1.0 else replace(config, rig=scaled(config.rig, args.image_scale))
