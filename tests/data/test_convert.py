@@ -18,8 +18,8 @@ from occkit.data.convert import (
 from occkit.data.convert_classes import KITTI_TO_NUSCENES, NUSCENES_TO_KITTI, class_map
 from occkit.data.convert_files import FORMATS, recognise_format
 from occkit.data.convert_names import read_names, read_pose
-from occkit.data.frames import read_grid
 from occkit.data.resample import resample
+from occkit.data.views import read_grid
 from occkit.errors import ConfigError, DataError
 from occkit.files import write_json
 from occkit.geometry import OCC3D_GRID, VoxelGrid

@@ -9,8 +9,8 @@ import torch
 
 from fuzz import check_reader
 from occkit.data import DataConfig, open_dataset
-from occkit.data.frames import read_captions
 from occkit.data.nuscenes_tables import read_tables
+from occkit.data.views import read_captions
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import transform_points
 from occkit.samples import collate
@@ -145,7 +145,7 @@ def test_origins_are_thinned_to_eight_inside_the_box(tmp_path):
 
 
 def test_thinning_rounds_halves_to_even():
-    from occkit.data.frames import origins_along
+    from occkit.data.views import origins_along
 
     positions = np.column_stack([np.linspace(0, 30, 11), np.zeros(11), np.zeros(11)])
     kept = origins_along(positions, np.eye(4), (-40, -40, -1), (40, 40, 5.4))

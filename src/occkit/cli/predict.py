@@ -80,7 +80,7 @@ def _open(args: Args, recipe: "Recipe", *, full_size: bool = False) -> "FrameDat
     from dataclasses import replace
 
     from occkit.data.datasets import open_dataset
-    from occkit.data.frames import read_grid
+    from occkit.data.views import read_grid
     from occkit.geometry import VoxelGrid
     from occkit.taxonomy import TAXONOMIES
 

@@ -27,8 +27,8 @@ from occkit.data.convert_files import (
     target_path,
     write_label,
 )
-from occkit.data.frames import read_grid
 from occkit.data.resample import resample
+from occkit.data.views import read_grid
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_json, write_json
 from occkit.geometry import VoxelGrid

@@ -5,18 +5,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, TypeVar, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from PIL import Image
 from torch import Tensor
 
 from occkit.data.cache import ByteCache
 from occkit.data.image_maps import map_path, read_id_map
 from occkit.data.occ3d import label_path, read_labels
-from occkit.data.records import Floats, grid_of
+from occkit.data.records import Floats
 from occkit.data.teaching import read_teaching
 from occkit.data.transforms import (
     AugmentConfig,
@@ -26,16 +25,14 @@ from occkit.data.transforms import (
     flip_volume,
     plan_image,
 )
+from occkit.data.views import Frame, View, decode_view
 from occkit.errors import ConfigError, DataError
-from occkit.files import decode_image, image_size, read_json
+from occkit.files import image_size
 from occkit.geometry import Cameras, VoxelGrid, project_depth
 from occkit.samples import Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 Split = Literal["train", "val", "test", "all"]
-T = TypeVar("T")
-
-_CAPTION_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,42 +79,6 @@ class DataConfig:
             raise ConfigError(f"source_steps: expected different steps other than 0, got {self.source_steps}")
         if self.cameras is not None and (not self.cameras or len(set(self.cameras)) != len(self.cameras)):
             raise ConfigError(f"cameras: expected different names, got {self.cameras}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """One image: its file, and where and through which lens it was taken."""
-
-    path: Path
-    """The image file."""
-    intrinsics: Floats
-    """3x3, pixels of the file."""
-    ego_from_camera: Floats
-    """4x4, in the reference frame of the sample that shows it."""
-    distortion: tuple[float, ...] = ()
-    """Lens coefficients; empty for a pinhole."""
-    size: tuple[int, int] | None = None
-    """(height, width) that the intrinsics belong to; None where the data set does not state it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """One keyframe as the files describe it."""
-
-    token: str
-    """Unique name, fit to be a file name."""
-    scene: str
-    """Scene or sequence."""
-    timestamp: int
-    """Microseconds."""
-    views: tuple[tuple[View, ...], ...]
-    """`[t][n]`: current images first, then ever older ones."""
-    global_from_ego: Floats | None
-    """Pose of the reference frame, where known."""
-    caption: str | None = None
-    """One line of text."""
-    sources: tuple[tuple[View, ...], ...] = ()
-    """`[s][n]`: the images that `DataConfig.source_steps` asks for."""
 
 
 class FrameDataset:
@@ -335,7 +296,7 @@ class FrameDataset:
             pixels, stored = self._cache.get(("pixels", view.path), lambda: self._pixels(view))
             plan = self._plan(stored, None, None)
         else:
-            picture, stored = self._cache.get(("picture", view.path), lambda: _decode(view, None))
+            picture, stored = self._cache.get(("picture", view.path), lambda: decode_view(view))
             plan = self._plan(stored, augment, seed)
             pixels = torch.from_numpy(apply_to_image(picture, plan))
         camera = Cameras(
@@ -353,7 +314,7 @@ class FrameDataset:
         return plan_image(stored, self.image_size, keep_aspect=keep_aspect, augment=augment, rng=rng)
 
     def _pixels(self, view: View) -> tuple[Tensor, tuple[int, int]]:
-        picture, stored = _decode(view, self.image_size)
+        picture, stored = decode_view(view, self.image_size)
         return torch.from_numpy(apply_to_image(picture, self._plan(stored, None, None))), stored
 
     @property
@@ -405,93 +366,3 @@ class FrameDataset:
     def _say(self, sentence: str) -> None:
         self.report = (*self.report, sentence)
         warnings.warn(f"{self.root}: {sentence}", UserWarning, stacklevel=4)
-
-
-def choose_cameras(root: Path, wanted: tuple[str, ...] | None, present: Sequence[str]) -> tuple[str, ...]:
-    """Return the wanted cameras, or all.
-
-    Raises:
-        ConfigError: if a wanted camera is not there.
-        DataError: if there is no camera at all.
-    """
-    if not present:
-        raise DataError(root, "has no camera", "a frame needs at least one; occkit doctor says what is wrong")
-    for name in wanted or ():
-        if name not in present:
-            raise ConfigError(f"cameras: {root} has no {name!r}; it has {', '.join(present)}")
-    return tuple(wanted or present)
-
-
-def read_grid(root: Path) -> VoxelGrid | None:
-    """Return the grid that `grid.json` at a data root states; None where there is no such file.
-
-    Raises:
-        DataError: if it does not describe a grid.
-    """
-    path = root / "grid.json"
-    return grid_of(read_json(path, max_bytes=2**16), path) if path.is_file() else None
-
-
-def read_captions(root: Path) -> dict[str, str]:
-    """Return what `captions.json` at a data root says, `{token: one line of text}`; nothing where there is none.
-
-    Raises:
-        DataError: if it is anything else.
-    """
-    path = root / "captions.json"
-    if not path.is_file():
-        return {}
-    document = read_json(path, max_bytes=_CAPTION_BYTES)
-    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
-        raise DataError(path, "expected an object {token: text}", "write it again")
-    return document
-
-
-def beside(order: Sequence[T], position: int, steps: Sequence[int]) -> list[T] | None:
-    """Return the items that lie `steps` away from the one at `position`; None if the order ends before."""
-    places = [position + step for step in steps]
-    return [order[place] for place in places] if all(0 <= place < len(order) for place in places) else None
-
-
-def history(order: Sequence[T], position: int, num_past: int) -> list[T]:
-    """Return the item at `position` and `num_past` earlier ones, newest first; the oldest there is fills the rest."""
-    return [order[max(0, position - k)] for k in range(num_past + 1)]
-
-
-def origins_along(
-    lidars_in_global: Floats, ego_from_global: Floats, lower: Sequence[float], upper: Sequence[float]
-) -> Floats:
-    """Return where ray metrics look from: LiDAR positions of a scene that lie in the volume, at most 8.
-
-    Kept are those more than 1 m inside the box in x and y (|x|, |y| < 39 for Occ3D); of more than 8, those at
-    `round(linspace(0, n - 1, 8))`, halves to even.
-
-    Args:
-        lidars_in_global: `[n, 3]` in the order of time, metres.
-        ego_from_global: 4x4, of the frame that is evaluated.
-        lower: lower corner of the volume, metres.
-        upper: its upper corner.
-
-    Returns:
-        `[k, 3]`, metres, reference ego frame.
-
-    Source: Liu et al., "SparseOcc" (RayIoU), 2024.
-    """
-    origins = lidars_in_global @ ego_from_global[:3, :3].T + ego_from_global[:3, 3]
-    x, y = origins[:, 0], origins[:, 1]
-    inside = (x > lower[0] + 1) & (x < upper[0] - 1) & (y > lower[1] + 1) & (y < upper[1] - 1)
-    origins = origins[inside]
-    if len(origins) > 8:
-        origins = origins[np.round(np.linspace(0, len(origins) - 1, 8)).astype(np.int64)]
-    return origins
-
-
-def _decode(view: View, at_least: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
-    picture, stored = decode_image(view.path, at_least=at_least)
-    if view.size is not None and stored != view.size:
-        raise DataError(
-            view.path,
-            f"expected {view.size[1]} x {view.size[0]} pixels as its calibration says, got {stored[1]} x {stored[0]}",
-            "calibrate for this size, or take the images the calibration was made for",
-        )
-    return picture, stored

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.frames import (
-    DataConfig,
+from occkit.data.frames import DataConfig, FrameDataset, Split
+from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, read_tables
+from occkit.data.occ3d import label_path, read_labels, read_splits
+from occkit.data.records import Floats
+from occkit.data.views import (
     Frame,
-    FrameDataset,
-    Split,
     View,
     beside,
     choose_cameras,
@@ -23,9 +24,6 @@ from occkit.data.frames import (
     read_captions,
     read_grid,
 )
-from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, read_tables
-from occkit.data.occ3d import label_path, read_labels, read_splits
-from occkit.data.records import Floats
 from occkit.errors import DataError
 from occkit.files import read_raw
 from occkit.geometry import OCC3D_GRID, VoxelGrid, compensate_motion, invert_pose, transform_points

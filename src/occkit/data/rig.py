@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from occkit.data.frames import DataConfig, Frame, FrameDataset, View, beside, choose_cameras, history, read_grid
+from occkit.data.frames import DataConfig, FrameDataset
 from occkit.data.records import Floats, array_of, field, intrinsics_of, name_field, path_field, pose_of
+from occkit.data.views import Frame, View, beside, choose_cameras, history, read_grid
 from occkit.errors import DataError
 from occkit.files import read_json, read_npy, read_raw
 from occkit.geometry import OCC3D_GRID, compensate_motion, transform_points

@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from occkit.data.frames import (
-    DataConfig,
+from occkit.data.frames import DataConfig, FrameDataset, Split
+from occkit.data.records import Floats, nearest_rotation
+from occkit.data.views import (
     Frame,
-    FrameDataset,
-    Split,
     View,
     beside,
     choose_cameras,
@@ -26,7 +25,6 @@ from occkit.data.frames import (
     read_captions,
     read_grid,
 )
-from occkit.data.records import Floats, nearest_rotation
 from occkit.errors import DataError
 from occkit.files import read_bytes, read_raw, write_bytes
 from occkit.geometry import KITTI_GRID, VoxelGrid, invert_pose

@@ -16,8 +16,8 @@ from occkit.data.doctor.small import (
     examine_run,
     note_pickles,
 )
-from occkit.data.frames import read_grid
 from occkit.data.rig import find_rigs
+from occkit.data.views import read_grid
 from occkit.errors import DataError, OcckitError
 from occkit.files import npz_keys
 

@@ -11,8 +11,8 @@ import torch
 from occkit.data.doctor.alignment import MAX_FRAMES, Evidence, judge
 from occkit.data.doctor.nuscenes import report_verdict
 from occkit.data.doctor.report import Progress, Report, choose, relative
-from occkit.data.frames import read_grid
 from occkit.data.semantickitti import grid_of_size, read_label, read_packed
+from occkit.data.views import read_grid
 from occkit.errors import DataError
 from occkit.files import read_bytes, read_image, read_raw
 from occkit.geometry import VoxelGrid

@@ -10,8 +10,8 @@ from occkit.data.doctor.alignment import MAX_FRAMES, POOR_AGREEMENT, Evidence, V
 from occkit.data.doctor.labels import check_npz_label
 from occkit.data.doctor.nuscenes_tables import MAX_MOUNTING, Record, Tables, is_pose, read_tables
 from occkit.data.doctor.report import Progress, Report, choose, relative
-from occkit.data.frames import read_grid
 from occkit.data.occ3d import read_splits
+from occkit.data.views import read_grid
 from occkit.errors import DataError
 from occkit.files import read_image, read_raw
 from occkit.geometry import OCC3D_GRID, VoxelGrid, pose_from_quaternion, transform_points
