@@ -14,7 +14,7 @@ from torch import Tensor
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.taxonomy import Taxonomy
 
-T = TypeVar("T", "Occupancy", "Teaching", "Batch", "Prediction")
+T = TypeVar("T", "Occupancy", "Teaching", "FeatureRays", "Batch", "Prediction")
 
 
 def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
@@ -23,7 +23,7 @@ def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
         value = getattr(item, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = function(value)
-        elif isinstance(value, (Cameras, Occupancy, Teaching)):
+        elif isinstance(value, (Cameras, Occupancy, Teaching, FeatureRays)):
             changed[field.name] = value.map(function)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changed[field.name] = tuple(function(v) for v in value)
@@ -84,6 +84,28 @@ class Teaching:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureRays:
+    """Rays through pixels of a frame's images and of those around it, and the features that were seen there."""
+
+    origins: Float[Tensor, "*b r 3"]
+    """Where the camera was at its exposure, metres, reference frame of the sample."""
+    directions: Float[Tensor, "*b r 3"]
+    """Unit length."""
+    features: Float[Tensor, "*b r k"]
+    """Unit vectors in the channels of the store they come from."""
+    steps: Int64[Tensor, "*b r"]
+    """How many keyframes later than the current one they were seen; 0 is the current one."""
+    basis: Float[Tensor, "*b c k"] | None = None
+    """Brings vectors of the extractor into the store's channels; None if those are the same."""
+    colours: Float[Tensor, "*b r 3"] | None = None
+    """RGB of the pixels, 0..1; None unless asked for."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "FeatureRays":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One keyframe: what the sensors saw, where they were, and the label if there is one.
 
@@ -127,6 +149,10 @@ class Sample:
     """Images of the same cameras at other times, past or future, for losses that compare views."""
     source_cameras: Cameras | None = None
     """Leading dimensions `[s, n]`; poses in the reference frame."""
+    feature_rays: FeatureRays | None = None
+    """Rays and the features seen along them, from this frame's images and those around it."""
+    point_features: Float[Tensor, "p k"] | None = None
+    """Features seen at each of `points`, unit vectors; zeros where no camera sees one."""
 
     def __post_init__(self) -> None:
         expected = (self.images.shape[0], self.images.shape[1])
@@ -173,6 +199,10 @@ class Batch:
     """Images of the same cameras at other times; None if any sample lacks them."""
     source_cameras: Cameras | None = None
     """Leading dimensions `[b, s, n]`; poses in each sample's reference frame."""
+    feature_rays: FeatureRays | None = None
+    """Rays and their features, `[b, r, ...]`; None if any sample lacks them."""
+    point_features: tuple[Float[Tensor, "_ _"], ...] | None = None
+    """Features seen at the LiDAR points of each sample; None if any sample lacks them."""
 
     @property
     def size(self) -> int:
@@ -267,6 +297,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         image_semantics=_stack([s.image_semantics for s in samples]),
         sources=_stack([s.sources for s in samples]),
         source_cameras=_stack_sources([s.source_cameras for s in samples]),
+        feature_rays=_stack_rays([s.feature_rays for s in samples]),
+        point_features=_all_or_none([s.point_features for s in samples]),
     )
 
 
@@ -291,6 +323,20 @@ def _stack_teaching(values: Sequence[Teaching | None]) -> Teaching | None:
         logits=torch.stack([t.logits for t in present]),
         visible=torch.stack([t.visible for t in present]),
         features=_stack([t.features for t in present]),
+    )
+
+
+def _stack_rays(values: Sequence[FeatureRays | None]) -> FeatureRays | None:
+    present = _all_or_none(values)
+    if present is None:
+        return None
+    return FeatureRays(
+        origins=torch.stack([rays.origins for rays in present]),
+        directions=torch.stack([rays.directions for rays in present]),
+        features=torch.stack([rays.features for rays in present]),
+        steps=torch.stack([rays.steps for rays in present]),
+        basis=_stack([rays.basis for rays in present]),
+        colours=_stack([rays.colours for rays in present]),
     )
 
 

@@ -5,14 +5,27 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, Self, cast, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from PIL import Image
 from torch import Tensor
 
 from occkit.data.cache import ByteCache
+from occkit.data.feature_rays import (
+    FeatureReader,
+    PixelChoice,
+    Pixels,
+    carry_rays,
+    join_rays,
+    lidar_pixels,
+    ray_chance,
+    share_out,
+    state_size,
+    uniform_pixels,
+)
 from occkit.data.image_maps import map_path, read_id_map
 from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
@@ -29,7 +42,7 @@ from occkit.data.views import Frame, View, decode_view
 from occkit.errors import ConfigError, DataError
 from occkit.files import image_size
 from occkit.geometry import Cameras, VoxelGrid, project_depth
-from occkit.samples import Occupancy, Sample, Teaching
+from occkit.samples import FeatureRays, Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 Split = Literal["train", "val", "test", "all"]
@@ -67,6 +80,20 @@ class DataConfig:
     """Folder of the segments of the images (`occkit teach --segments`), training only; as `teaching`."""
     image_semantics: str | None = None
     """Folder of the classes of pixels (`occkit label --keep-images`), training only; as `teaching`."""
+    features: str | None = None
+    """Folder of the features of the images (`occkit features`), training only; as `teaching`."""
+    feature_rays: int = 0
+    """Rays of a sample through pixels of the images as they are stored, with the features seen there."""
+    feature_horizon: int = 0
+    """Keyframes before and as many after the current one from which rays are drawn, evenly. The current one stands in
+    for a keyframe that is not in the scene or lacks an image."""
+    feature_pixels: PixelChoice = "uniform"
+    """Which pixels rays go through: all alike, or ("lidar") those onto which a LiDAR return within the volume falls.
+    The latter is LangOcc's choice, there to reproduce it: it tells the training that every ray ends in the volume."""
+    feature_colours: bool = False
+    """Load the colours of these pixels too."""
+    point_features: bool = False
+    """Look up the features seen at the LiDAR points; needs `load_points`."""
     augment: AugmentConfig | None = None
     """Random changes, in training only."""
 
@@ -79,13 +106,32 @@ class DataConfig:
             raise ConfigError(f"source_steps: expected different steps other than 0, got {self.source_steps}")
         if self.cameras is not None and (not self.cameras or len(set(self.cameras)) != len(self.cameras)):
             raise ConfigError(f"cameras: expected different names, got {self.cameras}")
+        self._check_features()
+
+    def _check_features(self) -> None:
+        for name in ("feature_rays", "feature_horizon"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.feature_pixels not in get_args(PixelChoice):
+            choices = " or ".join(get_args(PixelChoice))
+            raise ConfigError(f"feature_pixels: expected {choices}, got {self.feature_pixels!r}")
+        for name in ("feature_rays", "point_features"):
+            if getattr(self, name) and self.features is None:
+                raise ConfigError(f"{name}: needs features; write them with occkit features and name their folder")
+        for name in ("feature_horizon", "feature_colours"):
+            if getattr(self, name) and not self.feature_rays:
+                raise ConfigError(f"{name}: is about rays, and feature_rays is 0; ask for some")
+        if self.point_features and not self.load_points:
+            raise ConfigError("point_features: are those of the LiDAR points; set load_points")
 
 
 class FrameDataset:
     """Keyframes of one split; `dataset[i]` is a `Sample`, read from disk when asked for (and kept, up to a limit).
 
     Subclasses say which tokens there are and describe, label and range one frame: `scene`, `_frame`, `label`,
-    `_points`, `ray_origins`. Instances are read-only after construction and may be shared between threads.
+    `_points`, `ray_origins`; for feature rays also `_beside`, `_own_views`, `_world_pose`, and they call
+    `_open_features` when they know the cameras. Instances are read-only after construction and may be shared between
+    threads.
     """
 
     name: str
@@ -111,6 +157,7 @@ class FrameDataset:
         self.training = training
         self._cache = ByteCache(cache_bytes)
         self._image_size: tuple[int, int] | None = config.image_size
+        self._features: FeatureReader | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -147,12 +194,25 @@ class FrameDataset:
     def _points(self, token: str) -> Float[Tensor, "p 4"] | None:
         raise NotImplementedError
 
+    def _beside(self, token: str, step: int) -> str | None:
+        """Return the keyframe of the same scene that lies `step` away; None if there is none, or it lacks an image."""
+        raise NotImplementedError
+
+    def _own_views(self, token: str) -> tuple[View, ...]:
+        """Return the current images of a keyframe, with poses in its own reference frame."""
+        raise NotImplementedError
+
+    def _world_pose(self, token: str) -> Floats:
+        """Return `global_from_ego` of a keyframe that `_beside` leads to or from."""
+        raise NotImplementedError
+
     def sample(self, index: int, *, seed: int | None = None) -> Sample:
         """Read one frame.
 
         Args:
             index: position in `tokens`.
-            seed: with it, a data set opened for training is augmented; same seed, same sample.
+            seed: with it, a data set opened for training is augmented, and feature rays are drawn from it; same seed,
+                same sample.
 
         Raises:
             IndexError: if there is no such frame.
@@ -196,6 +256,8 @@ class FrameDataset:
             image_semantics=None if shown is None else torch.where(shown < 0, self.taxonomy.ignore_id, shown).byte(),
             sources=sources[0],
             source_cameras=sources[1],
+            feature_rays=self._draw_rays(token, seed),
+            point_features=self._point_features(token, points),
         )
         if augment is None or rng is None:
             return sample
@@ -248,6 +310,70 @@ class FrameDataset:
                 features=self.config.teacher_features,
             ),
         )
+
+    def _open_features(self) -> None:
+        """Open the store that the config names; the cameras must be known by now."""
+        if self.training and self.config.features is not None:
+            self._features = FeatureReader(self.root / self.config.features, self.camera_names)
+
+    def _draw_rays(self, token: str, seed: int | None) -> FeatureRays | None:
+        reader, horizon = self._features, self._feature_horizon
+        if reader is None or not self.config.feature_rays:
+            return None
+        rng = ray_chance(token, seed)
+        others = {step: self._beside(token, step) for step in range(-horizon, horizon + 1) if step}
+        keyframes = [(token, 0) if other is None else (other, step) for step, other in others.items()]
+        picture = self._picture if self.config.feature_colours else None
+        parts = []
+        for other, step, count in share_out(self.config.feature_rays, [(token, 0), *keyframes], rng):
+            pixels = self._choose_pixels(other, count, rng)
+            part = reader.rays(other, self._views_of(other), pixels, step=step, picture=picture)
+            parts.append(part if other == token else carry_rays(part, self._pose_of(token), self._pose_of(other)))
+        return join_rays(parts)
+
+    def _choose_pixels(self, token: str, count: int, rng: np.random.Generator) -> Pixels:
+        if self.config.feature_pixels == "uniform":
+            return uniform_pixels(self._views_of(token), count, rng)
+        found = self._cache.get(("lidar_pixels", token), lambda: self._lidar_pixels(token))
+        if not len(found):
+            problem = f"frame {token}: no LiDAR return within the volume falls into an image"
+            raise DataError(self.root, problem, 'leave it out, or set feature_pixels to "uniform"')
+        return found.take(torch.from_numpy(rng.integers(len(found), size=count)))
+
+    def _lidar_pixels(self, token: str) -> Pixels:
+        points = self._cache.get(("points", token), lambda: self._points(token))
+        if points is None:
+            raise DataError(self.root, f"frame {token} has no LiDAR sweep", 'set feature_pixels to "uniform"')
+        return lidar_pixels(self._views_of(token), points, self.grid)
+
+    def _point_features(self, token: str, points: Float[Tensor, "p 4"] | None) -> Float[Tensor, "p k"] | None:
+        if self._features is None or points is None or not self.config.point_features:
+            return None
+        return self._features.at_points(token, self._views_of(token), points)
+
+    def _views_of(self, token: str) -> tuple[View, ...]:
+        """The current images of a keyframe in its own reference frame; all state their size."""
+        return self._cache.get(("views", token), lambda: tuple(map(state_size, self._own_views(token))))
+
+    def _pose_of(self, token: str) -> Floats:
+        return self._cache.get(("pose", token), lambda: self._world_pose(token))
+
+    def _picture(self, view: View) -> Image.Image:
+        return self._cache.get(("picture", view.path), lambda: decode_view(view))[0]
+
+    @property
+    def _feature_horizon(self) -> int:
+        return self.config.feature_horizon if self.training else 0
+
+    @property
+    def _other_times(self) -> str:
+        """What must be set so that no images of other times are needed; empty if nothing."""
+        asked = {
+            "num_past to 0": self.config.num_past,
+            "source_steps to ()": self._source_steps,
+            "feature_horizon to 0": self._feature_horizon,
+        }
+        return " and ".join(setting for setting, wanted in asked.items() if wanted)
 
     def _maps(
         self,

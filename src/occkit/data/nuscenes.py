@@ -65,6 +65,7 @@ class NuScenesDataset(FrameDataset):
         steps = self._source_steps if config.source_kind == "sweep" else ()
         self.tables = read_tables(_version_folder(root, split), steps=steps)
         self.camera_names = choose_cameras(root, config.cameras, self.tables.cameras)
+        self._open_features()
         self._scene_of = {token: name for name, tokens in self.tables.scenes.items() for token in tokens}
         self._has_file = lru_cache(maxsize=None)(_listing)
         scenes = select_scenes(root, split, self.tables)
@@ -74,9 +75,8 @@ class NuScenesDataset(FrameDataset):
         if self._source_steps:
             tokens = self._keep(tokens, self._has_sources, f"image {self._source_steps} steps away of every camera")
         tokens = self._keep_labelled(tokens, self._has_label)
-        self._lidar_tokens = frozenset(token for token in tokens if self._has_lidar(token))
-        if (config.load_points or (config.load_depth and training)) and self._lidar_tokens:
-            tokens = self._keep(tokens, self._lidar_tokens.__contains__, "LiDAR sweep")
+        if (config.load_points or (config.load_depth and training)) and any(map(self._has_lidar, tokens)):
+            tokens = self._keep(tokens, self._has_lidar, "LiDAR sweep")
         self.tokens = tuple(tokens)
         self.grid = self._find_grid()
         self._captions = read_captions(root)
@@ -150,12 +150,12 @@ class NuScenesDataset(FrameDataset):
             positions.append((matrix_of(lidar.global_from_ego) @ matrix_of(lidar.ego_from_sensor))[:3, 3])
         return origins_along(
             np.stack(positions),
-            invert_pose(torch.from_numpy(self._global_from_ego(token))).numpy(),
+            invert_pose(torch.from_numpy(self._world_pose(token))).numpy(),
             self.grid.origin,
             self.grid.upper,
         )
 
-    def _global_from_ego(self, token: str) -> Floats:
+    def _world_pose(self, token: str) -> Floats:
         return matrix_of(self._recording(token, LIDAR).global_from_ego)
 
     def _frame(self, token: str) -> Frame:
@@ -167,7 +167,7 @@ class NuScenesDataset(FrameDataset):
         while known > 0 and position - known < self.config.num_past and self._has_images(order[known - 1]):
             known -= 1
         past = history(order[known : position + 1], position - known, self.config.num_past)
-        reference = self._global_from_ego(token)
+        reference = self._world_pose(token)
         return Frame(
             token=token,
             scene=scene,
@@ -177,6 +177,14 @@ class NuScenesDataset(FrameDataset):
             global_from_ego=reference,
             caption=self._captions.get(token),
         )
+
+    def _beside(self, token: str, step: int) -> str | None:
+        order = self.tables.scenes[self._scene_of[token]]
+        found = beside(order, order.index(token), (step,))
+        return found[0] if found and self._has_images(found[0]) else None
+
+    def _own_views(self, token: str) -> tuple[View, ...]:
+        return self._views(self.tables.recordings[token], self._world_pose(token))
 
     def _views(self, recordings: Mapping[str, Recording], reference: Floats) -> tuple[View, ...]:
         return tuple(self._view(recordings[name], name, reference) for name in self.camera_names)
@@ -197,7 +205,7 @@ class NuScenesDataset(FrameDataset):
         )
 
     def _points(self, token: str) -> Float[Tensor, "p 4"] | None:
-        if token not in self._lidar_tokens:
+        if not self._has_lidar(token):
             return None
         lidar = self._recording(token, LIDAR)
         raw = torch.from_numpy(read_raw(self.root / lidar.file, "<f4", columns=5))

@@ -143,6 +143,7 @@ class RigDataset(FrameDataset):
             raise DataError(root, "expected a rig.json here or in sub-folders", "see docs/files.md for the format")
         rigs = [Rig(path) for path in files]
         self.camera_names = choose_cameras(folder, config.cameras, tuple(rigs[0].cameras))
+        self._open_features()
         for rig in rigs:
             absent = [name for name in self.camera_names if name not in rig.cameras]
             if absent:
@@ -150,9 +151,9 @@ class RigDataset(FrameDataset):
                     rig.path, f"lacks cameras of the first frame: {', '.join(absent)}", "every frame needs them"
                 )
             moves = len(rigs) > 1 and rig.global_from_ego is None
-            if moves and (config.num_past or self._source_steps):
-                needs = "num_past to 0" if config.num_past else "source_steps to ()"
-                raise DataError(rig.path, "images of other times need global_from_ego", f"add it, or set {needs}")
+            if moves and self._other_times:
+                remedy = f"add it, or set {self._other_times}"
+                raise DataError(rig.path, "images of other times need global_from_ego", remedy)
         self._rigs = {rig.token or _token(rig, folder): rig for rig in rigs}
         if len(self._rigs) != len(rigs):
             raise DataError(folder, "two rigs have the same token", "give each frame its own token")
@@ -208,6 +209,19 @@ class RigDataset(FrameDataset):
             sources=tuple(self._views(self._rigs[other], rig) for other in self._sources(token) or ()),
             global_from_ego=rig.global_from_ego,
         )
+
+    def _beside(self, token: str, step: int) -> str | None:
+        found = beside(self._order, self._order.index(token), (step,))
+        return found[0] if found and self._has_images(found[0]) else None
+
+    def _own_views(self, token: str) -> tuple[View, ...]:
+        return self._views(self._rigs[token], self._rigs[token])
+
+    def _world_pose(self, token: str) -> Floats:
+        pose = self._rigs[token].global_from_ego
+        if pose is None:
+            raise DataError(self._rigs[token].path, "rays of other frames need global_from_ego", "add it")
+        return pose
 
     def _views(self, rig: Rig, reference: Rig) -> tuple[View, ...]:
         return tuple(self._view(rig, name, reference) for name in self.camera_names)

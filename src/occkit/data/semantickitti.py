@@ -215,6 +215,7 @@ class SemanticKittiDataset(FrameDataset):
         super().__init__(root, config=config, training=training, cache_bytes=cache_bytes)
         self.taxonomy = SEMANTICKITTI
         self.camera_names = choose_cameras(root, config.cameras or ("image_2",), tuple(CAMERAS))
+        self._open_features()
         self._folder = next(p for p in (root / "sequences", root / "dataset" / "sequences") if p.is_dir())
         self._captions = read_captions(root)
         self._order: dict[str, tuple[str, ...]] = {}
@@ -257,9 +258,9 @@ class SemanticKittiDataset(FrameDataset):
         self._order[sequence] = tuple(sorted(stem for stem in voxels if re.fullmatch(r"\d{1,9}", stem)))
         if (folder / "poses.txt").is_file():
             self._poses[sequence] = read_poses(folder / "poses.txt", calibration)
-        elif self.config.num_past or self._source_steps:
-            needs = "num_past to 0" if self.config.num_past else "source_steps to ()"
-            raise DataError(folder / "poses.txt", "no such file, and images of other times need it", f"set {needs}")
+        elif self._other_times:
+            needed = "no such file, and images of other times need it"
+            raise DataError(folder / "poses.txt", needed, f"set {self._other_times}")
         if (folder / "times.txt").is_file():
             self._times[sequence] = _column(folder / "times.txt")
 
@@ -361,6 +362,20 @@ class SemanticKittiDataset(FrameDataset):
             global_from_ego=self._pose(sequence, frame) if sequence in self._poses else None,
             caption=self._captions.get(token),
         )
+
+    def _beside(self, token: str, step: int) -> str | None:
+        sequence, frame = token.split("_")
+        order = self._order[sequence]
+        found = beside(order, order.index(frame), (step,))
+        other = f"{sequence}_{found[0]}" if found else None
+        return other if other is not None and self._has_images(other) else None
+
+    def _own_views(self, token: str) -> tuple[View, ...]:
+        sequence, frame = token.split("_")
+        return self._views(sequence, frame, frame)
+
+    def _world_pose(self, token: str) -> Floats:
+        return self._pose(*token.split("_"))
 
     def _views(self, sequence: str, frame: str, reference: str) -> tuple[View, ...]:
         return tuple(self._view(sequence, frame, camera, reference) for camera in self.camera_names)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from occkit.geometry import Cameras, VoxelGrid, transform_points
-from occkit.samples import Sample
+from occkit.samples import FeatureRays, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
     With `F` the mirroring, labels, masks and a teacher's volumes are reversed along their axes, points become `F p` and
     camera poses `F @ ego_from_camera`. Such a pose is a reflection (determinant -1), yet its block is still orthogonal,
     so its transpose still inverts it, and a voxel is still seen in the pixel in which it was seen. `global_from_ego`
-    becomes `global_from_ego @ F`.
+    becomes `global_from_ego @ F`. Rays start at `F o` and keep the features that were seen along them.
     """
     if not x and not y:
         return sample
@@ -178,4 +178,10 @@ def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
         occupancy=None if sample.occupancy is None else sample.occupancy.map(lambda volume: volume.flip(axes)),
         global_from_ego=None if sample.global_from_ego is None else sample.global_from_ego @ matrix,
         teaching=None if sample.teaching is None else sample.teaching.map(lambda volume: volume.flip(axes)),
+        feature_rays=None if sample.feature_rays is None else _mirror_rays(sample.feature_rays, matrix),
     )
+
+
+def _mirror_rays(rays: FeatureRays, matrix: Float[Tensor, "4 4"]) -> FeatureRays:
+    mirror = matrix.to(rays.origins)
+    return replace(rays, origins=transform_points(mirror, rays.origins), directions=rays.directions @ mirror[:3, :3].mT)
