@@ -9,7 +9,15 @@ import torch
 from torch.nn import functional
 
 from occkit.data import AugmentConfig, DataConfig, iterate_batches, open_dataset
-from occkit.data.feature_rays import FeatureReader, Pixels, carry_rays, ray_chance, share_out, uniform_pixels
+from occkit.data.feature_rays import (
+    FeatureReader,
+    Pixels,
+    carry_rays,
+    ray_chance,
+    share_out,
+    stack_views,
+    uniform_pixels,
+)
 from occkit.data.feature_store import FeatureLayout, create_store
 from occkit.data.frames import FrameDataset
 from occkit.data.transforms import flip_volume, reflection
@@ -353,6 +361,19 @@ def test_features_at_points_are_those_of_the_pixels_they_fall_into(drive):
     batch = collate([sample, data[2]])
     assert torch.equal(batch.point_features[1], data[2].point_features)
     assert collate([sample, replace(sample, point_features=None)]).point_features is None
+
+
+def test_a_point_that_two_cameras_see_has_the_mean_of_both(drive):
+    data = opened(drive)
+    front = data._views_of(data.tokens[0])[0]
+    reader = FeatureReader(drive / "features", data.camera_names)
+    reader._index = torch.tensor([0, 1])
+    point = torch.tensor([[9.0, 0.5, 1.2], [-9.0, 0.5, 1.2]])
+    both = reader.at_points(data.tokens[0], (front, front), point)
+    (pixel,) = stack_views([front])[0].project(point[:1].double())[0]
+    each = reader.store.sample(data.tokens[0], torch.tensor([0, 1]), pixel.expand(2, 2))
+    assert torch.allclose(both[0], functional.normalize(each.sum(0), dim=0), atol=1e-5)
+    assert (both[1] == 0).all()
 
 
 def test_samples_become_batches_with_the_basis_of_the_store(tmp_path):
