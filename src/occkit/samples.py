@@ -250,6 +250,8 @@ class Prediction:
     """Voxel features over the same box, maybe in larger voxels, for losses that need them."""
     space_logits: Float[Tensor, "b c _ _ _"] | None = None
     """Class scores of a system whose own volume reaches beyond the grid, all of it; `logits` are its middle."""
+    density: Float[Tensor, "b x y z"] | None = None
+    """How much is there, per metre, of a system that renders densities."""
     rendering: Rendering | None = None
     """What the losses of a rendering system rendered."""
 

@@ -235,6 +235,11 @@ def test_samples_are_ordered_counted_and_only_where_there_is_mass(seed, num_bins
             assert ((counted[ray] - expected).abs() <= slack + 1e-3).all()
 
 
+def test_a_ray_of_no_length_is_sampled_where_it_is():
+    assert resample(torch.zeros(1, 4), torch.full((1, 5), 0.25), 3).tolist() == [[0.25, 0.25, 0.25]]
+    assert resample(torch.ones(1, 4), torch.full((1, 5), 0.25), 3).tolist() == [[0.25, 0.25, 0.25]]
+
+
 def test_resampling_is_repeatable_and_detached():
     weights = torch.rand(3, 5, requires_grad=True)
     edges = torch.linspace(0, 1, 6)

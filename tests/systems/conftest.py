@@ -12,7 +12,7 @@ from occkit.geometry import (
     pose_from_rotation_translation,
     rotation_from_yaw,
 )
-from occkit.samples import Occupancy, Sample, Teaching
+from occkit.samples import FeatureRays, Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 EGO_FROM_OPTICAL = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -61,6 +61,7 @@ def make_sample() -> MakeSample:
         num_frames: int = 1,
         num_cameras: int = 6,
         num_sources: int = 0,
+        num_rays: int = 0,
         seed: int = 0,
     ) -> Sample:
         generator = torch.Generator().manual_seed(seed)
@@ -83,6 +84,16 @@ def make_sample() -> MakeSample:
         # What was seen half a second earlier, a second earlier, and so on, stands for any other time.
         later = ring_of_cameras(1 + num_sources, num_cameras, *size)[1:]
         sources = torch.randint(0, 256, (num_sources, num_cameras, 3, *size), generator=generator, dtype=torch.uint8)
+        rays = None
+        if num_rays:
+            directions = torch.randn(num_rays, 3, generator=generator) * torch.tensor([1.0, 1.0, 0.2])
+            seen = torch.randn(num_rays, 64, generator=generator)
+            rays = FeatureRays(
+                origins=torch.tensor([0.0, 0.0, 1.6]).expand(num_rays, 3).clone(),
+                directions=torch.nn.functional.normalize(directions, dim=1),
+                features=torch.nn.functional.normalize(seen, dim=1),
+                steps=torch.randint(-1, 2, (num_rays,), generator=generator),
+            )
         return Sample(
             token=f"frame{seed}",
             scene="boxes",
@@ -111,6 +122,7 @@ def make_sample() -> MakeSample:
             image_semantics=torch.randint(0, taxonomy.num_classes, (num_cameras, *size), generator=generator).byte(),
             sources=sources if num_sources else None,
             source_cameras=later if num_sources else None,
+            feature_rays=rays,
         )
 
     return make

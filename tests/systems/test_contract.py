@@ -48,6 +48,7 @@ def batches(recipe, make_sample):
                     size=recipe.data.image_size,
                     num_frames=1 + recipe.data.num_past,
                     num_sources=len(recipe.data.source_steps),
+                    num_rays=recipe.data.feature_rays,
                     seed=seed,
                 )
                 for seed in seeds
@@ -95,7 +96,7 @@ def test_prediction_has_a_score_for_every_voxel_and_class(recipe, module, batche
 def test_inference_needs_no_labels(recipe, module, batches):
     module.eval()
     batch = batches(0)
-    teaching = ("occupancy", "depth", "points", "captions", "teaching", "segments", "image_semantics")
+    teaching = ("occupancy", "depth", "points", "captions", "teaching", "segments", "image_semantics", "feature_rays")
     bare = dataclasses.replace(batch, **dict.fromkeys((*teaching, "sources", "source_cameras")))
     with torch.no_grad():
         assert torch.equal(predict(module, bare).logits, predict(module, batch).logits)

@@ -30,6 +30,7 @@ def resample(
     """Invert the piecewise linear distribution function of the bins at ascending quantiles in [0, 1)."""
     widths = edges.diff(dim=-1)
     mass = torch.where(weights.sum(dim=-1, keepdim=True) > 0, weights, widths)  # an empty ray is sampled evenly
+    mass = torch.where(mass.sum(dim=-1, keepdim=True) > 0, mass, 1.0)  # one of no length, where it is
     upper = mass.cumsum(dim=-1)
     upper = upper / upper[..., -1:]
     lower = torch.nn.functional.pad(upper[..., :-1], (1, 0))

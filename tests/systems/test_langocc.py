@@ -1,0 +1,262 @@
+"""LangOcc: what rays see of a volume of vectors, what they are compared with, and how words become classes."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from occkit.errors import ConfigError
+from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, SimulatedTextConfig
+from occkit.geometry import Rays, VoxelGrid
+from occkit.losses.language import feature_loss
+from occkit.nn.subspace import SvdSubspaceConfig
+from occkit.samples import collate
+from occkit.systems import langocc
+from occkit.systems.langocc import RayRenderConfig, TextConfig, class_logits, render_rays
+from occkit.taxonomy import OCC3D, SEMANTICKITTI
+
+GRID = VoxelGrid.from_range((-8, -8, -2), (8, 8, 2), 0.5)
+
+
+def along_x(*heights: float, start: float = 0.0) -> Rays:
+    origins = torch.tensor([[start, 0.1, z] for z in heights])
+    return Rays(origins=origins, directions=torch.tensor([1.0, 0.0, 0.0]).expand(len(heights), 3).clone())
+
+
+def slab(first: float, last: float, *, density: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A wall between two x, and features that say where they are."""
+    x = GRID.centers()[..., 0]
+    return torch.where((x > first) & (x < last), density, 0.0), x.reshape(-1, 1).clone()
+
+
+def test_a_wall_is_found_by_the_second_pass():
+    density, features = slab(4.0, 8.0, density=8.0)
+    config = RayRenderConfig(proposals=64, samples=64, min_weight=0.0)
+    seen = render_rays(config, density, features, GRID, along_x(0.1, 0.6))
+    assert torch.allclose(seen.opacity, torch.tensor(1.0), atol=1e-3)
+    # The density is interpolated between the centres 3.75 and 4.25 and stops a ray early in the wall.
+    assert ((seen.depth > 3.8) & (seen.depth < 4.4)).all()
+    assert torch.allclose(seen.features[:, 0], seen.depth, atol=1e-3)
+    assert seen.inside.all()
+
+
+def test_a_constant_density_absorbs_as_it_should():
+    density = torch.full(GRID.shape, 0.3)
+    config = RayRenderConfig(proposals=50, samples=100, min_weight=0.0)
+    seen = render_rays(config, density, torch.ones(GRID.num_voxels, 1), GRID, along_x(0.1))
+    # 8 m of 0.3 a metre, but for the half voxel before the box ends, where zeros begin to mix in.
+    assert seen.opacity.item() == pytest.approx(1 - math.exp(-0.3 * (8 - 0.125)), abs=5e-3)
+    assert seen.features.item() == pytest.approx(seen.opacity.item(), abs=2e-2)
+
+
+def test_rays_that_miss_see_nothing_and_spoil_nothing():
+    density = torch.full(GRID.shape, 1.0, requires_grad=True)
+    features = torch.ones(GRID.num_voxels, 2, requires_grad=True)
+    rays = Rays(origins=torch.tensor([[0.0, 0.0, 9.0], [0.0, 0.0, 0.0]]), directions=torch.eye(3)[[0, 0]])
+    seen = render_rays(RayRenderConfig(), density, features, GRID, rays)
+    assert seen.inside.tolist() == [False, True]
+    assert seen.opacity[0].item() == 0.0
+    (seen.features.sum() + seen.depth.sum()).backward()
+    assert density.grad.isfinite().all()
+    assert features.grad.isfinite().all()
+
+
+def test_clipping_puts_the_samples_of_a_far_camera_into_the_volume():
+    density, features = slab(4.0, 4.5, density=20.0)
+    far = along_x(0.1, start=-30.0)
+    config = RayRenderConfig(proposals=10, samples=16, far=60.0, min_weight=0.0)
+    clipped = render_rays(config, density, features, GRID, far)
+    assert clipped.depth.item() == pytest.approx(34.0, abs=0.3)
+    assert clipped.opacity.item() > 0.9
+    # Ten bins of six metres each, and none of their middles lies in the wall.
+    assert render_rays(replace(config, clip=False), density, features, GRID, far).opacity.item() == 0.0
+
+
+def test_gradients_reach_density_and_features():
+    generator = torch.Generator().manual_seed(0)
+    density = torch.rand(GRID.shape, generator=generator).double().requires_grad_()
+    features = torch.rand(GRID.num_voxels, 3, generator=generator).double().requires_grad_()
+    rays = along_x(0.1, 0.6)
+    rays = Rays(origins=rays.origins.double(), directions=rays.directions.double())
+    seen = render_rays(RayRenderConfig(proposals=8, samples=8, min_weight=0.0), density, features, GRID, rays)
+    grad_density, grad_features = torch.autograd.grad(seen.features.sum(), (density, features))
+    for values, grad in ((density, grad_density), (features, grad_features)):
+        place = int(grad.abs().argmax())
+        step = torch.zeros(values.numel(), dtype=torch.float64)
+        step[place] = 1e-6
+
+        def total(shifted, values=values):
+            args = (shifted, features) if values is density else (density, shifted)
+            config = RayRenderConfig(proposals=8, samples=8, min_weight=0.0)
+            return render_rays(config, args[0].detach(), args[1].detach(), GRID, rays).features.sum()
+
+        if values is features:
+            slope = (total(values + step.view_as(values)) - total(values - step.view_as(values))) / 2e-6
+            assert slope.item() == pytest.approx(grad.flatten()[place].item(), rel=1e-4)
+        assert grad.abs().sum() > 0
+
+
+def test_a_seed_moves_the_bins_and_none_leaves_them():
+    density, features = slab(4.0, 8.0, density=0.5)
+
+    def depth(seed):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return render_rays(RayRenderConfig(), density, features, GRID, along_x(0.1), generator=generator).depth.item()
+
+    assert depth(0) == depth(0)
+    assert depth(0) != depth(None)
+
+
+def test_the_guided_loss_is_a_squared_cosine_distance():
+    generator = torch.Generator().manual_seed(0)
+    p = torch.randn(20, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    g = torch.nn.functional.normalize(torch.randn(20, 8, generator=generator, dtype=torch.float64), dim=1)
+    mask = torch.ones(20, dtype=torch.bool)
+    c = 2 - 2 * torch.cosine_similarity(p, g)
+    assert feature_loss(p, g, mask=mask).item() == pytest.approx((c * c).mean().item())
+    guided = torch.autograd.grad(feature_loss(p, g, mask=mask), p)[0]
+    squared = torch.autograd.grad((2 - 2 * torch.cosine_similarity(p, g)).square().mean() / 2, p)[0]
+    assert torch.allclose(guided, squared)
+    assert feature_loss(p, g, mask=mask, kind="mse").item() == pytest.approx(c.mean().item())
+    assert feature_loss(p, g, mask=mask, kind="cosine").item() == pytest.approx(c.mean().item() / 2)
+
+
+def test_rays_without_weight_or_direction_teach_nothing():
+    p = torch.zeros(3, 4, requires_grad=True)
+    g = torch.nn.functional.normalize(torch.ones(3, 4), dim=1)
+    value = feature_loss(p, g, mask=torch.tensor([True, False, False]))
+    value.backward()
+    assert p.grad.isfinite().all()
+    assert (p.grad[1:] == 0).all()
+    opposite = feature_loss(-g.clone().requires_grad_(), g, mask=torch.ones(3, dtype=torch.bool))
+    assert opposite.item() == pytest.approx(16.0)
+
+
+def text_of(table=STREET_PROMPTS, **options) -> TextConfig:
+    return TextConfig(encoder=SimulatedTextConfig(), width=64, prompts=table, **options)
+
+
+def test_a_voxel_is_of_the_class_of_its_word_and_free_without_density():
+    text = text_of()
+    vectors = text.encode(STREET_PROMPTS.texts)
+    density = torch.full((len(vectors),), 0.5)
+    density[3] = 0.05
+    logits = class_logits(vectors, density, vectors, STREET_PROMPTS.class_ids(), OCC3D, threshold=0.1)
+    expected = STREET_PROMPTS.class_ids().clone()
+    expected[3] = OCC3D.free_id
+    assert torch.equal(logits.argmax(dim=1), expected)
+    # The sky is a word of `others` and frees nothing.
+    sky = STREET_PROMPTS.texts.index("sky")
+    assert logits[sky].argmax() == OCC3D.id_of("others")
+
+
+@pytest.fixture
+def batch(make_sample):
+    grid = langocc.debug().system.grid
+    return collate([make_sample(grid=grid, taxonomy=OCC3D, size=(32, 88), num_rays=64, seed=seed) for seed in (0, 1)])
+
+
+def built(**changes):
+    torch.manual_seed(0)
+    return replace(langocc.debug().system, **changes).build()
+
+
+def losses_of(batch, **changes):
+    model = built(losses=replace(langocc.debug().system.losses, **changes))
+    return model.loss(model(batch), batch)
+
+
+def with_targets(batch, words):
+    """The batch, its rays showing words in turn."""
+    vectors = text_of().encode(STREET_PROMPTS.texts)
+    rows = torch.stack([vectors[STREET_PROMPTS.texts.index(words[i % len(words)])] for i in range(64)])
+    rays = replace(batch.feature_rays, features=rows.expand(2, -1, -1).clone())
+    return replace(batch, feature_rays=rays)
+
+
+def test_the_sky_is_emptied_dropped_or_kept(batch):
+    sky, mixed = with_targets(batch, ["sky"]), with_targets(batch, ["sky", "car"])
+    assert losses_of(sky)["features"].item() == 0.0
+    assert losses_of(sky)["emptiness"].item() > 0.0
+    assert set(losses_of(sky, sky="drop")) == {"features"}
+    assert losses_of(sky, sky="keep")["features"].item() > 0.0
+    assert losses_of(mixed)["emptiness"].item() < losses_of(sky)["emptiness"].item()
+
+
+def test_movers_of_other_times_can_be_left_out(batch):
+    cars, houses = with_targets(batch, ["car"]), with_targets(batch, ["building"])
+    now = replace(cars.feature_rays, steps=torch.zeros_like(cars.feature_rays.steps))
+    present = losses_of(replace(cars, feature_rays=now), movers="drop")["features"].item()
+    assert 0 < losses_of(cars, movers="drop")["features"].item() < losses_of(cars)["features"].item()
+    assert present == pytest.approx(losses_of(cars)["features"].item())
+    assert losses_of(houses, movers="drop") == losses_of(houses)
+
+
+def test_the_reduced_variant_compares_in_the_subspace_of_its_prompts(batch):
+    model = built(text=text_of(subspace=SvdSubspaceConfig(dim=24)))
+    prediction = model(batch)
+    assert prediction.features.shape[1] == 24
+    losses = model.loss(prediction, batch)
+    reduced = model.reduce(batch.feature_rays.features.flatten(0, 1)).unflatten(0, (2, 64))
+    stored = replace(batch.feature_rays, features=reduced, basis=model.basis.expand(2, -1, -1))
+    torch.manual_seed(1)
+    again = model.eval().loss(prediction, replace(batch, feature_rays=stored))
+    plain = model.loss(prediction, batch)
+    assert again["features"].item() == pytest.approx(plain["features"].item(), rel=1e-4)
+    assert set(losses) == set(again)
+    turned = replace(stored, basis=stored.basis.flip(1))
+    with pytest.raises(ConfigError, match="subspace of other prompts"):
+        model.loss(prediction, replace(batch, feature_rays=turned))
+    with pytest.raises(ConfigError, match="24 channels"):
+        built().loss(built()(batch), replace(batch, feature_rays=stored))
+
+
+def test_any_taxonomy_can_be_asked_for(batch):
+    model = built().eval()
+    with torch.no_grad():
+        prediction = model(batch)
+        logits = model.classify(prediction.features.permute(0, 2, 3, 4, 1), prediction.density, SEMANTICKITTI)
+    assert logits.shape[1] == SEMANTICKITTI.num_classes
+    assert prediction.density.shape == (2, *batch.grid.shape)
+    assert float(prediction.density.max()) <= model.config.sigma_max
+
+
+def test_words_are_encoded_once_and_travel_with_the_weights(batch):
+    model = built()
+    assert not bool(model.has_text)
+    model(batch)
+    assert bool(model.has_text)
+    silent = replace(langocc.debug().system, text=replace(text_of(), encoder=None)).build()
+    with pytest.raises(ConfigError, match="cannot read words"):
+        silent(batch)
+    silent.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(silent.eval()(batch).logits, model.eval()(batch).logits)
+
+
+def test_what_does_not_fit_is_named(batch):
+    model = built()
+    with pytest.raises(ConfigError, match=r"frame0.*occkit features"):
+        model.loss(model(batch), replace(batch, feature_rays=None))
+    with pytest.raises(ConfigError, match="needs a prompt for the sky"):
+        replace(langocc.debug().system, losses=langocc.LangOccLossConfig(sky_words=("heaven",)))
+    with pytest.raises(ConfigError, match="the encoder's vectors have 64"):
+        TextConfig(encoder=SimulatedTextConfig()).open()
+    assert len(LANGOCC_PROMPTS.texts) == 76
+
+
+PAPER_SCALE = {"full_r50_occ3d": (197_633, 328_960), "reduced_r50_occ3d": (197_633, 230_272)}
+"""Parameters of the density and the language head, as the specification derives them."""
+
+
+@pytest.mark.parametrize("name", PAPER_SCALE)
+def test_paper_scale_shapes(name, make_sample):
+    """On the meta device: no memory, no arithmetic, but every shape."""
+    recipe = getattr(langocc, name)()
+    with torch.device("meta"):
+        model = recipe.system.build().eval()
+    counts = tuple(sum(p.numel() for p in part.parameters()) for part in (model.density, model.language))
+    assert counts == PAPER_SCALE[name]
+    total = sum(p.numel() for p in model.parameters())
+    assert 30e6 < total < 40e6, total
