@@ -1,4 +1,4 @@
-"""What a procedural world knows of its images. Only simulated guests may read it."""
+"""What a procedural world knows of its images and its LiDAR's points. Only simulated guests and metrics may read it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,18 +105,36 @@ def read_truth(root: Path, token: str, camera: str, *, size: tuple[int, int]) ->
         DataError: if the file is missing, damaged or of another size.
     """
     path = find_frame(root, token) / f"{camera}.npz"
+    remedy = "give the images as they are stored, neither scaled nor cropped"
+    layers = {name: _read_layer(path, name, dtype, size, "the images", remedy) for name, dtype in _TYPES.items()}
+    return ImageTruth(**layers)
+
+
+def read_point_words(root: Path, token: str, *, count: int) -> npt.NDArray[np.uint8]:
+    """Read what the LiDAR hit in a keyframe: ids of the world's own vocabulary, a point of its sweep each.
+
+    Args:
+        root: folder of the world.
+        token: name of the frame.
+        count: points of the sweep.
+
+    Raises:
+        DataError: if the file is missing, damaged or of another sweep.
+    """
+    path = find_frame(root, token) / "points.npz"
+    return _read_layer(path, "words", np.dtype(np.uint8), (count,), "the sweep", "give the whole sweep")
+
+
+def _read_layer(
+    path: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], like: str, remedy: str
+) -> npt.NDArray[Any]:
     if not path.is_file():
         raise DataError(path, "no such file", _REWRITE)
-    return ImageTruth(**{name: _read_layer(path, name, dtype, size) for name, dtype in _TYPES.items()})
-
-
-def _read_layer(path: Path, name: str, dtype: np.dtype[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
     try:
         layer = read_npz_array(path, name)
     except DataError as error:
         raise DataError(path, error.problem, _REWRITE) from error
-    if layer.shape != size or layer.dtype != dtype:
-        remedy = "give the images as they are stored, neither scaled nor cropped"
+    if layer.shape != shape or layer.dtype != dtype:
         found = f"{layer.dtype} {layer.shape}"
-        raise DataError(path, f"{name}: expected {dtype} {size} like the images, got {found}", remedy)
+        raise DataError(path, f"{name}: expected {dtype} {shape} like {like}, got {found}", remedy)
     return layer

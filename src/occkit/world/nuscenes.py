@@ -157,6 +157,8 @@ class SceneWriter:
                     words=picture.word,
                 )
         name = f"{folder}/{LIDAR}/{self.scene.name}__{LIDAR}__{self.stamp(turn.time)}.pcd.bin"
+        if key and self.config.truth:
+            write_npz(self.root / "truth" / self.scene.name / sample / "points.npz", words=turn.word)
         points = turn.points * np.array([1, 1, 1, 255, 1], np.float32)
         write_bytes(self.root / name, points.astype("<f4").tobytes())
         made.append(self._data_record(sample, LIDAR, name, turn.time, turn.global_from_ego, key=key))

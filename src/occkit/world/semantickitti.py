@@ -135,7 +135,7 @@ class SequenceWriter:
         write_packed(self.answers / "voxels" / f"{name}.occluded", ~visible)
         write_packed(self.folder / "voxels" / f"{name}.bin", hits)
         if config.truth:
-            self._truth(name, shots, voxels)
+            self._truth(name, shots, turn, voxels)
         counts = counts_in_view(self.scene, config, time, shots)
         self.captions[f"{self.scene.name}_{name}"] = caption(self.scene, counts)
 
@@ -161,7 +161,7 @@ class SequenceWriter:
                 seen |= seen_by_scanner(tracer, grid, pose, viewpoint, fan)
         return seen
 
-    def _truth(self, name: str, shots: list[Shot], voxels: VoxelWords) -> None:
+    def _truth(self, name: str, shots: list[Shot], turn: Scan, voxels: VoxelWords) -> None:
         folder, table = self.root / "truth" / self.scene.name / name, semantickitti_lookup()[_STANDING].astype(np.uint8)
         for image, shot in zip(_IMAGES, shots, strict=True):
             write_npz(
@@ -171,6 +171,7 @@ class SequenceWriter:
                 instances=shot.picture.instance,
                 words=shot.picture.word,
             )
+        write_npz(folder / "points.npz", words=turn.word)
         write_npz(folder / "voxels.npz", words=voxels.word, moving=voxels.moving.astype(np.uint8))
 
 
