@@ -1,7 +1,7 @@
 """Open-vocabulary retrieval: does a query in words score the LiDAR points it is about above all others?
 
 Average precision of each query over the points of one sweep, and the mean over queries. Two published evaluations
-differ in the points they look at: both are reported, and beside them what chance would reach.
+differ in the points they look at: both are reported, and beside them the score of a ranking that tells nothing apart.
 
 | protocol | points |
 |---|---|
@@ -155,7 +155,7 @@ class RetrievalEvaluator:
 
         Returns:
             For `pop3d` and `langocc` each: `points`, which are looked at; `map` and `map_visible`, fractions 0..1;
-            `prevalence` and `prevalence_visible`, the mean share of relevant points, which a ranking by chance reaches;
+            `prevalence` and `prevalence_visible`, the mean share of relevant points: what equal scores would have;
             `queries` and `queries_visible` in these means, `left_out` and `left_out_visible`; `per_query`, the same by
             the words of the query. Then `queries` and `frames` in all. None where there is nothing to average.
 
