@@ -72,7 +72,9 @@ def test_a_point_stays_where_the_moved_camera_sees_it(plan, y, z):
     assert image.shape == (3, plan.height, plan.width)
     after = apply_to_cameras(before, plan)
     pixel = after[0].project(point)[0][0].numpy()
-    if 18 < pixel[0] < plan.width - 18 and 18 < pixel[1] < plan.height - 18:
+    # Where the spot is cut off, its centre of mass is not its middle.
+    room = 3.5 * 6.0 * max(plan.resized[0] / 90, plan.resized[1] / 160)
+    if room < pixel[0] < plan.width - room and room < pixel[1] < plan.height - room:
         assert np.abs(spot(image) - pixel).max() < 0.15
 
 
