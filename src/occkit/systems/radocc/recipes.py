@@ -55,13 +55,16 @@ def debug_teacher() -> Recipe:
 
 def _shorter(recipe: Recipe) -> Recipe:
     """`lift.nano`, shorter: the claim trains it three dozen times."""
-    system = replace(_student(recipe), image_steps=130)
-    return replace(recipe, system=system, steps=350, evaluate_every=None)
+    system = replace(_student(recipe), image_steps=150)
+    return replace(recipe, system=system, steps=600, evaluate_every=None)
 
 
 def nano_teacher() -> Recipe:
-    """`lift.nano` with LiDAR: the occupancy of each voxel through a small 2D network, fused into the lifted volume."""
-    base = _shorter(lift.nano())
+    """`lift.nano` with LiDAR: the occupancy of each voxel through a small 2D network, fused into the lifted volume.
+
+    It is trained longer than a student, as a teacher is: once for all of them.
+    """
+    base = replace(_shorter(lift.nano()), steps=1000)
     system = TeacherConfig(camera=_student(base), lidar=NANO_HEIGHTS, fuse=FuseLidarConfig(kernel=1))
     return replace(base, name="radocc.nano_teacher", system=system, data=replace(base.data, load_points=True))
 
@@ -197,13 +200,8 @@ def few() -> Recipe:
     return _few(nano())
 
 
-def few_none() -> Recipe:
-    """`nano_none` with few labelled frames; of the others it learns the LiDAR's depth alone."""
-    return _few(nano_none())
-
-
 def few_labelled() -> Recipe:
-    """The same without those others: each step sees two labelled frames."""
+    """`nano_none` with few labelled frames and no others: each step sees two of them."""
     return replace(_few(nano_none()), name="radocc.few_labelled", labelled_share=1.0)
 
 
