@@ -11,7 +11,7 @@ from benchmarks.measure import Row, compare, measure_pair, peak_memory
 from occkit.geometry import ContractedGrid, camera_rays
 from occkit.geometry.rays import pixel_grid
 from occkit.ops.rendering import end_in_last_sample, render_depth, render_weights_saturating
-from occkit.samples import Batch
+from occkit.samples import Batch, Occupancy
 from occkit.systems import easyocc, occnerf
 from occkit.systems.occnerf import RenderConfig, render_views, sample_depths
 from occkit.taxonomy import OCC3D
@@ -20,7 +20,7 @@ from occkit.training.system import build_system, losses, predict
 
 NAME = "easyocc"
 AT_LEAST = 3.0
-SHAPES = "6 x 64x176 images -> 100x100x8 voxels; OccNeRF: 150x150x12, 6 x 32x88 rays of 212 samples"
+SHAPES = "6 x 64x176 images -> 48x48x8 voxels; OccNeRF: 72x72x12, 6 x 32x88 rays of 102 samples"
 
 
 def _batch(step: int) -> Batch:
@@ -29,8 +29,13 @@ def _batch(step: int) -> Batch:
     moved = batch.cameras.map(lambda tensor: tensor.expand(-1, 2, *tensor.shape[2:]).clone())
     moved.ego_from_camera[:, 0, :, 0, 3] -= 1.0
     moved.ego_from_camera[:, 1, :, 0, 3] += 1.0
+    assert batch.occupancy is not None
+    # The middle of the volume: 48 of its 100 voxels along x and y.
+    label = batch.occupancy.semantics[:, 26:74, 26:74]
     return replace(
         batch,
+        grid=occnerf.NEAR_GRID,
+        occupancy=Occupancy(semantics=label, grid=occnerf.NEAR_GRID, taxonomy=OCC3D),
         image_semantics=torch.randint(0, 18, (1, 6, 64, 176), generator=draw, dtype=torch.uint8),
         sources=torch.randint(0, 256, (1, 2, 6, 3, 64, 176), generator=draw, dtype=torch.uint8),
         source_cameras=moved,

@@ -7,7 +7,7 @@ from occkit.losses import VoxelLossConfig
 from occkit.systems import lift
 from occkit.systems.easyocc.network import EasyOccConfig
 from occkit.systems.lift import NANO_GRID, LiftConfig
-from occkit.systems.occnerf import LABELS, MIRROR, VOXEL_LOSSES, debug_network, nano_network, r101_network
+from occkit.systems.occnerf import LABELS, MIRROR, NEAR_GRID, VOXEL_LOSSES, debug_network, nano_network, r101_network
 from occkit.training.optim import OptimConfig, Steps
 from occkit.training.recipe import Recipe
 
@@ -30,10 +30,10 @@ def debug() -> Recipe:
 
 
 def nano() -> Recipe:
-    """Minutes on two cores: six 64 x 176 images, 100 x 100 x 8 voxels, labels of 13 earlier frames."""
+    """Minutes on two cores: six 64 x 176 images, 48 x 48 x 8 voxels, labels of 13 earlier frames."""
     return Recipe(
         name="easyocc.nano",
-        system=EasyOccConfig(grid=NANO_GRID, network=nano_network(8), loss=VOXEL_LOSSES),
+        system=EasyOccConfig(grid=NEAR_GRID, network=nano_network(8), loss=VOXEL_LOSSES),
         data=DataConfig(image_size=(64, 176), load_depth=False, labels=LABELS, augment=MIRROR),
         optim=OptimConfig(lr=4e-3, betas=(0.9, 0.99), muon_lr=0.02, warmup_steps=50, clip_norm=10.0),
         steps=400,
@@ -80,7 +80,7 @@ def nano_no_sky() -> Recipe:
 def nano_visible() -> Recipe:
     """`nano`, learning from the voxels that a ray of the frame passes or hits: free is not unknown."""
     loss = replace(VOXEL_LOSSES, mask_camera_in_training=True)
-    system = EasyOccConfig(grid=NANO_GRID, network=nano_network(8), loss=loss)
+    system = EasyOccConfig(grid=NEAR_GRID, network=nano_network(8), loss=loss)
     return replace(nano(), name="easyocc.nano_visible", system=system)
 
 
@@ -89,7 +89,7 @@ def nano_lift() -> Recipe:
     base = lift.nano()
     assert isinstance(base.system, LiftConfig)
     losses = replace(base.system.losses, voxels=VOXEL_LOSSES, depth=0.0, image_classes=0.0)
-    system = replace(base.system, losses=losses, image_classes=False, image_steps=0)
+    system = replace(base.system, grid=NEAR_GRID, losses=losses, image_classes=False, image_steps=0)
     return replace(nano(), name="easyocc.nano_lift", system=system)
 
 

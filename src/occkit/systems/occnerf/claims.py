@@ -5,11 +5,12 @@ from occkit.training.claim import PRIOR, Claim, Difference, World
 
 _LABEL = ("label", "--data", "{root}", "--split", "train", "--stride", "1", "--max-pictures", "0")
 CLAIM_WORLD = World(
-    scenes=50,
-    options=("--frames", "16", "--sweeps", "1"),
+    scenes=40,
+    options=("--frames", "16", "--sweeps", "1", "--radius", "19.2"),
     commands=((*_LABEL, "--keep-images", "--out", f"{{root}}/{LABELS}"),),
 )
-"""40 streets to learn from, 16 keyframes and the images between them of each; 10 others to be scored on."""
+"""32 streets to learn from, 16 keyframes and the images between them of each; 8 others to be scored on. The near half
+of each: what small images show without depth."""
 
 
 def claim() -> Claim:
