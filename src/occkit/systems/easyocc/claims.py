@@ -20,22 +20,17 @@ MOVERS = ("car", "truck", "bus", "pedestrian")
 """Classes whose trails the filter of movers prevents, of those that the world has often."""
 
 
-def _made(folder: str, *options: str) -> tuple[str, ...]:
-    """Return the command that makes labels in another way, from the points that are there already."""
-    made = occnerf.CLAIM_WORLD.commands[0][:-3]
-    return (*made, "--points", "{root}/labels/points", "--out", f"{{root}}/labels/{folder}", *options)
-
-
+_POINTS = ("--points", "{root}/labels/points")
 CLAIM_WORLD: World = replace(
     occnerf.CLAIM_WORLD,
     commands=(
-        (*occnerf.CLAIM_WORLD.commands[0], "--points", "{root}/labels/points"),
-        _made("k0", "--history", "0"),
-        _made("k3", "--history", "3"),
-        _made("k13_movers", "--keep-movers"),
-        _made("k13_pass", "--pass-ratio", "10"),
-        _made("k13_rare", "--vote", "rare_first"),
-        (*occnerf.CLAIM_WORLD.commands[0][:-3], "--no-sky", "--out", "{root}/labels/k13_no_sky"),
+        occnerf.label_command(occnerf.LABELS, "--keep-images", *_POINTS),
+        occnerf.label_command("labels/k0", "--history", "0", *_POINTS),
+        occnerf.label_command("labels/k3", "--history", "3", *_POINTS),
+        occnerf.label_command("labels/k13_movers", "--keep-movers", *_POINTS),
+        occnerf.label_command("labels/k13_pass", "--pass-ratio", "10", *_POINTS),
+        occnerf.label_command("labels/k13_rare", "--vote", "rare_first", *_POINTS),
+        occnerf.label_command("labels/k13_no_sky", "--no-sky"),
     ),
 )
 """The world of OccNeRF's claim, with the labels of every arm."""

@@ -6,8 +6,8 @@ from occkit.data import DataConfig
 from occkit.losses import VoxelLossConfig
 from occkit.systems import lift
 from occkit.systems.easyocc.network import EasyOccConfig
-from occkit.systems.lift import NANO_GRID, LiftConfig
-from occkit.systems.occnerf import LABELS, MIRROR, NEAR_GRID, VOXEL_LOSSES, debug_network, nano_network, r101_network
+from occkit.systems.lift import MIRROR, NANO_GRID, LiftConfig
+from occkit.systems.occnerf import LABELS, NEAR_GRID, VOXEL_LOSSES, debug_network, nano_network, r101_network
 from occkit.training.optim import OptimConfig, Steps
 from occkit.training.recipe import Recipe
 

@@ -12,6 +12,7 @@ from occkit.systems.lift.claims import CLAIM_WORLD, claim
 from occkit.systems.lift.encoder import LiftEncoder, LiftEncoderConfig, Views
 from occkit.systems.lift.network import Lift, LiftConfig, LiftLossConfig
 from occkit.systems.lift.recipes import (
+    MIRROR,
     NANO_GRID,
     NANO_KITTI_GRID,
     debug,
@@ -27,6 +28,7 @@ from occkit.systems.lift.recipes import (
 
 __all__ = [
     "CLAIM_WORLD",
+    "MIRROR",
     "NANO_GRID",
     "NANO_KITTI_GRID",
     "Lift",

@@ -27,7 +27,7 @@ NANO_GRID = VoxelGrid.from_range((-40, -40, -1), (40, 40, 5.4), 0.8)
 NANO_KITTI_GRID = VoxelGrid.from_range((0, -25.6, -2), (51.2, 25.6, 4.4), 0.8)
 """SemanticKITTI's box in 64 x 64 x 8 voxels of 0.8 m."""
 _GROUPS = GroupNormConfig()
-_MIRROR = AugmentConfig(scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0, flip_y=0.5)
+MIRROR = AugmentConfig(scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0, flip_y=0.5)
 """Left and right of the world swapped in half of the steps; forwards and backwards are not alike on a street."""
 
 
@@ -95,7 +95,7 @@ def nano() -> Recipe:
     return Recipe(
         name="lift.nano",
         system=system,
-        data=DataConfig(image_size=(64, 176), augment=_MIRROR),
+        data=DataConfig(image_size=(64, 176), augment=MIRROR),
         # Betas: a short memory, as the head's first gradients come after many steps without one.
         optim=OptimConfig(lr=4e-3, betas=(0.9, 0.99), muon_lr=0.02, warmup_steps=50, clip_norm=10.0),
         steps=1200,

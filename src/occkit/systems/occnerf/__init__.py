@@ -12,12 +12,11 @@ What differs from the code: voxel centres (geometry/contraction.py), samples tha
 uncertain pixels are ignored, not taken for sky. docs/occnerf.md has the equations.
 """
 
-from occkit.systems.occnerf.claims import CLAIM_WORLD, claim
+from occkit.systems.occnerf.claims import CLAIM_WORLD, claim, label_command
 from occkit.systems.occnerf.network import OccNerf, OccNerfConfig, OccNerfLossConfig
 from occkit.systems.occnerf.recipes import (
     IMAGE_SEMANTICS,
     LABELS,
-    MIRROR,
     NEAR_GRID,
     PIXEL_COUNTS,
     VOXEL_LOSSES,
@@ -38,7 +37,6 @@ __all__ = [
     "CLAIM_WORLD",
     "IMAGE_SEMANTICS",
     "LABELS",
-    "MIRROR",
     "NEAR_GRID",
     "PIXEL_COUNTS",
     "VOXEL_LOSSES",
@@ -49,6 +47,7 @@ __all__ = [
     "claim",
     "debug",
     "debug_network",
+    "label_command",
     "nano",
     "nano_compositing",
     "nano_labels",

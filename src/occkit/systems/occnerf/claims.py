@@ -3,11 +3,17 @@
 from occkit.systems.occnerf.recipes import LABELS, nano, nano_compositing, nano_plain
 from occkit.training.claim import PRIOR, Claim, Difference, World
 
-_LABEL = ("label", "--data", "{root}", "--split", "train", "--stride", "1", "--max-pictures", "0")
+
+def label_command(folder: str, *options: str) -> tuple[str, ...]:
+    """Return the command that writes pseudo-labels of the training frames into a folder below the world."""
+    fixed = ("--data", "{root}", "--split", "train", "--stride", "1", "--max-pictures", "0")
+    return ("label", *fixed, "--out", f"{{root}}/{folder}", *options)
+
+
 CLAIM_WORLD = World(
     scenes=40,
     options=("--frames", "16", "--sweeps", "1", "--radius", "19.2"),
-    commands=((*_LABEL, "--keep-images", "--out", f"{{root}}/{LABELS}"),),
+    commands=(label_command(LABELS, "--keep-images"),),
 )
 """32 streets to learn from, 16 keyframes and the images between them of each; 8 others to be scored on. The near half
 of each: what small images show without depth."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from occkit.data import AugmentConfig, DataConfig
+from occkit.data import DataConfig
 from occkit.geometry import VoxelGrid
 from occkit.losses import VoxelLossConfig, inverse_power_weights
 from occkit.nn.backbones import ResNetConfig, SmallConvNetConfig
@@ -11,7 +11,7 @@ from occkit.nn.camera_volume import CameraVolumeConfig
 from occkit.nn.heads import HeightInChannelsHeadConfig, HourglassHeadConfig, VolumeHeadConfig
 from occkit.nn.necks import ConcatNeckConfig
 from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig
-from occkit.systems.lift import NANO_GRID
+from occkit.systems.lift import MIRROR, NANO_GRID
 from occkit.systems.occnerf.network import OccNerfConfig, OccNerfLossConfig
 from occkit.systems.occnerf.rendering import RenderConfig
 from occkit.taxonomy import OCC3D_VOXEL_COUNTS
@@ -23,8 +23,6 @@ NEAR_GRID = VoxelGrid.from_range((-19.2, -19.2, -1), (19.2, 19.2, 5.4), 0.8)
 LABELS = "labels/k13"
 """Where the recipes, and those of easyocc, look for pseudo-labels, below the data's folder."""
 _GROUPS = GroupNormConfig()
-MIRROR = AugmentConfig(scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0, flip_y=0.5)
-"""Left and right of the world swapped in half of the steps."""
 VOXEL_LOSSES = VoxelLossConfig(
     class_weights=inverse_power_weights(OCC3D_VOXEL_COUNTS, power=0.1), mask_camera_in_training=False
 )
