@@ -14,7 +14,7 @@ docs/langocc.md has the equations.
 """
 
 from occkit.systems.langocc.claims import claim
-from occkit.systems.langocc.network import MOVERS, LangOcc, LangOccConfig, LangOccLossConfig
+from occkit.systems.langocc.network import LangOcc, LangOccConfig, LangOccLossConfig
 from occkit.systems.langocc.recipes import (
     FEATURES,
     debug,
@@ -31,7 +31,6 @@ from occkit.systems.langocc.text import TextConfig, class_logits
 
 __all__ = [
     "FEATURES",
-    "MOVERS",
     "LangOcc",
     "LangOccConfig",
     "LangOccLossConfig",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from occkit.errors import ConfigError
 from occkit.geometry import Rays, VoxelGrid
+from occkit.labels.fusion import MOVERS
 from occkit.losses.language import FeatureLossKind, feature_loss
 from occkit.nn.heads import HeadConfig, HeightInChannelsHeadConfig, VolumeHeadConfig
 from occkit.nn.open_vocabulary import cosine_scores
@@ -20,9 +21,6 @@ from occkit.systems.langocc.text import TextConfig, class_logits
 from occkit.systems.lift import LiftEncoder, LiftEncoderConfig
 from occkit.taxonomy import Taxonomy
 
-MOVERS = frozenset({"bicycle", "bus", "car", "construction_vehicle", "motorcycle", "pedestrian", "trailer", "truck"})
-"""Classes of Occ3D whose things may move. The released list has other ids in it by mistake."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class LangOccLossConfig:
@@ -32,7 +30,7 @@ class LangOccLossConfig:
     """How directions of features are compared."""
     movers: Literal["keep", "drop"] = "keep"
     """Rays of other times on things that may move: kept as they are (the paper), or left out. What they are is told by
-    the prompt nearest to their target."""
+    the prompt nearest to their target, what may move by the label factory's list; the released one has wrong ids."""
     sky: Literal["keep", "drop", "empty"] = "empty"
     """Rays whose target is nearest to a prompt for the sky: compared like any other, left out, or made to see nothing
     (ours; the paper's pixels never show the sky, for LiDAR chose them)."""
@@ -234,7 +232,8 @@ class LangOcc(nn.Module):
         table = self.config.text.prompts
         nearest = cosine_scores(target, self.reduce(self.text.to(target))).argmax(dim=-1)
         sky = torch.tensor([text in self.config.losses.sky_words for text, _ in table.prompts], device=target.device)
-        moves = torch.tensor([meaning in MOVERS for _, meaning in table.prompts], device=target.device)
+        movers = MOVERS.get(table.taxonomy, ())
+        moves = torch.tensor([meaning in movers for _, meaning in table.prompts], device=target.device)
         return sky[nearest], moves[nearest]
 
 
