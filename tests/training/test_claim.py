@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,6 +299,42 @@ def test_a_teacher_speaks_about_the_frames_that_are_trained_on(
     written = {path.stem for path in (root / "teaching/tiny").glob("**/*.npz")}
     frames = open_dataset(root, split="train", config=DataConfig(load_depth=False)).spread(3)
     assert written == {Path(token).name for token in frames.tokens}
+
+
+def test_students_wait_for_the_teacher_of_their_own_seed_alone(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_claim(str(recipes))
+    make = plain.arms["long"]
+    student = replace(make(), data=replace(make().data, teaching="teaching/tiny"))
+    arms = {"student": lambda: student, **plain.arms}
+    claim = replace(plain, arms=arms, lesson=Lesson(teacher="short", folder="teaching/tiny"))
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    student_ran, ran = threading.Event(), list[tuple[str, int]]()
+
+    def spawn(arguments: list[str], arm: str, seed: int, *rest: object) -> None:
+        if (arm, seed) == ("short", 1):
+            assert student_ran.wait(30), "the student of seed 0 waits for the teacher of seed 1"
+        ran.append((arm, seed))
+        if (arm, seed) == ("student", 0):
+            student_ran.set()
+
+    def finished(claim: Claim, arm: str, seed: int, *rest: object) -> dict[str, object] | None:
+        kept: dict[str, object] = {
+            "wall_s": 0.0,
+            "cpu_s": 0.0,
+            "scores": {},
+            "device": "",
+            "commit": None,
+            "recipe": None,
+        }
+        return kept if (arm, seed) in ran else None
+
+    monkeypatch.setattr(claim_run, "_spawn", spawn)
+    monkeypatch.setattr(claim_run, "_finished", finished)
+    run_claim(str(recipes), tmp_path, make_world_like(tiny_kitti, []), seeds=[0, 1], jobs=2, report=lambda line: None)
+    assert ran.index(("student", 1)) > ran.index(("short", 1)) > ran.index(("student", 0))
+    assert ran.index(("long", 0)) < ran.index(("student", 0)), "who needs no teacher does not wait"
 
 
 def test_a_teacher_must_be_an_arm(recipes: Path) -> None:

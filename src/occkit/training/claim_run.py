@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -119,14 +119,16 @@ def run_claim(
     for seed in seeds:
         if any(_finished(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
             _world(claim.world, world_seed + seed, out, make_world)
-    first = (PRIOR,) if claim.lesson is None else (PRIOR, claim.lesson.teacher)
-    later = tuple(arm for arm in claim.arms if arm not in first)
-    # Students need what their teacher wrote; without one all arms may run side by side.
-    waves = [(*first, *later)] if claim.lesson is None else [first, later]
+    first = {PRIOR} if claim.lesson is None else {PRIOR, claim.lesson.teacher}
+    # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone.
+    arms = sorted((PRIOR, *claim.arms), key=lambda arm: (arm not in first, arm != PRIOR and _is_taught(claim, arm)))
+    work = [(arm, seed) for group in (arms[: len(first)], arms[len(first) :]) for seed in seeds for arm in group]
     threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
 
     def one(item: tuple[str, int]) -> dict[str, Any]:
         arm, seed = item
+        if claim.lesson is not None and arm not in first and _is_taught(claim, arm):
+            running[claim.lesson.teacher, seed].result()
         kept = _finished(claim, arm, seed, world_seed, out)
         if kept is None:
             report(f"{arm:>24}  seed {seed}  running; log {_log(out, arm, seed)}")
@@ -138,11 +140,11 @@ def run_claim(
         return kept
 
     pool = ThreadPoolExecutor(jobs)
-    results: dict[tuple[str, int], dict[str, Any]] = {}
+    running: dict[tuple[str, int], Future[dict[str, Any]]] = {}
     try:
-        for wave in waves:
-            work = [(arm, seed) for seed in seeds for arm in wave]
-            results |= dict(zip(work, pool.map(one, work), strict=True))
+        for item in work:
+            running[item] = pool.submit(one, item)
+        results = {item: run.result() for item, run in running.items()}
     finally:
         # After a failure or Ctrl-C no further arm may start.
         pool.shutdown(cancel_futures=True)
@@ -194,6 +196,11 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             "cpu_s": cpu_s,
         }
         write_json(_result(out, arm, seed), result)
+
+
+def _is_taught(claim: Claim, arm: str) -> bool:
+    data = claim.arms[arm]().data
+    return data.teaching is not None or data.segments is not None
 
 
 def _scored(claim: Claim, root: Path, config: DataConfig) -> FrameDataset:
