@@ -252,6 +252,30 @@ def test_depth_is_scored_where_a_claim_asks_for_it(
     assert without.scores["long"]["cost.train_s"] == outcome.scores["long"]["cost.train_s"], "trained once"
 
 
+def test_what_a_command_of_the_world_scored_is_a_row_beside_the_arms(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_claim(str(recipes))
+    line = Difference(arm="long", baseline="labels", metric="semantickitti.miou")
+    claim = replace(plain, lines=(line,), reports={"labels": "labels.json"})
+
+    def make_world(world: World, seed: int, folder: Path) -> None:
+        make_world_like(tiny_kitti, [])(world, seed, folder)
+        (folder / "labels.json").write_text(json.dumps({"semantickitti": {"miou": 0.25 + seed, "frames": 3}}))
+
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: plain)
+    run_claim(str(recipes), tmp_path, make_world, seeds=[0, 1], report=lambda line: None)
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0, 1], report=lambda line: None)
+    assert outcome.scores["labels"] == {"semantickitti.miou": [0.25, 1.25]}
+    assert in_process[6:] == [("prior", "0"), ("prior", "1")], "trained arms are kept"
+    shutil.rmtree(tmp_path / "worlds")
+    again = run_claim(str(recipes), tmp_path, make_world, seeds=[0, 1], report=lambda line: None)
+    assert again.scores["labels"] == outcome.scores["labels"], "kept with the prior"
+    with pytest.raises(ConfigError, match="'long'"):
+        replace(claim, reports={"long": "labels.json"})
+
+
 def test_a_field_that_came_since_does_not_make_another_recipe() -> None:
     now = recipe_to_json(lift.debug())
     then = json.loads(json.dumps(now))

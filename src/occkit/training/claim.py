@@ -170,6 +170,9 @@ class Claim:
     """Who teaches; None if every arm learns by itself."""
     depth: bool = False
     """Also score the depth that arms render, and that of a constant prior, against the LiDAR: `depth.abs_rel`, ..."""
+    reports: Mapping[str, str] = field(default_factory=dict)
+    """Name -> JSON file of scores below the world, which a command of the world writes (`occkit label --json`): a row
+    beside the arms, which lines may name."""
     val_frames: int | None = None
     """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5
@@ -180,8 +183,10 @@ class Claim:
             raise ConfigError(f"claim of {self.system}: seeds must be at least 1, got {self.seeds}")
         if self.val_frames is not None and self.val_frames < 1:
             raise ConfigError(f"claim of {self.system}: val_frames must be at least 1, got {self.val_frames}")
-        known = {*self.arms, PRIOR}
-        if PRIOR in self.arms:
+        known = {*self.arms, *self.reports, PRIOR}
+        if set(self.arms) & set(self.reports):
+            raise ConfigError(f"claim of {self.system}: {set(self.arms) & set(self.reports)} are both arms and reports")
+        if PRIOR in {*self.arms, *self.reports}:
             raise ConfigError(f"claim of {self.system}: no arm may be called {PRIOR!r}, which is the constant prior")
         if self.lesson is not None and self.lesson.teacher not in self.arms:
             raise ConfigError(f"claim of {self.system}: the teacher {self.lesson.teacher!r} is none of the arms")

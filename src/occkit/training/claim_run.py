@@ -158,7 +158,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
     root = _world_folder(out, world_seed + seed)
     state, identity = process_state(), _identity(claim, arm, seed, world_seed)
     device = process_device()
-    earlier = 0.0
+    earlier, rows = 0.0, dict[str, dict[str, float]]()
     if arm == PRIOR:
         prior = fit_prior(open_dataset(root, split="train", config=DataConfig()))
         frames = _scored(claim, root, DataConfig())
@@ -166,6 +166,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         if claim.depth:
             depth = fit_depth_prior(open_dataset(root, split="train", config=DataConfig()))
             scores |= flatten({"depth": evaluate_depth_prior(depth, frames).report()})
+        rows = {row: flatten(read_json(root / file)) for row, file in claim.reports.items()}
     else:
         recipe = _recipe(claim, arm, seed)
         run, resume = _run_folder(out, arm, seed, identity)
@@ -190,6 +191,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
     if state.is_main_process:
         result = identity | {
             "scores": scores,
+            "rows": rows,
             "commit": _commits(out, arm, seed),
             "device": environment.device_name(device),
             "wall_s": earlier + time.perf_counter() - started,
@@ -259,6 +261,8 @@ def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, A
     identity = {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
     if claim.depth:
         identity["depth"] = True
+    if claim.reports and arm == PRIOR:
+        identity["reports"] = dict(claim.reports)
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
     if claim.lesson is not None and arm != PRIOR:
@@ -338,9 +342,10 @@ def _spawn(arguments: list[str], arm: str, seed: int, out: Path, processes: int,
 
 
 def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], dict[str, Any]]) -> Outcome:
+    found = {arm: [results[arm, seed]["scores"] for seed in seeds] for arm in (PRIOR, *claim.arms)}
+    found |= {row: [results[PRIOR, seed]["rows"][row] for seed in seeds] for row in claim.reports}
     scores: dict[str, dict[str, list[float]]] = {}
-    for arm in (PRIOR, *claim.arms):
-        of_arm = [cast(dict[str, float], results[arm, seed]["scores"]) for seed in seeds]
+    for arm, of_arm in found.items():
         # A class that some seed's world lacks has no number there, and so none in the card.
         common = [metric for metric in of_arm[0] if all(metric in other for other in of_arm)]
         scores[arm] = {metric: [other[metric] for other in of_arm] for metric in common}

@@ -11,7 +11,7 @@ What differs from the paper: it says neither grid, weights of the losses, nor sc
 docs/easyocc.md says which part of it is whose.
 """
 
-from occkit.systems.easyocc.claims import claim
+from occkit.systems.easyocc.claims import claim, effects
 from occkit.systems.easyocc.network import EasyOcc, EasyOccConfig
 from occkit.systems.easyocc.recipes import (
     debug,
@@ -32,6 +32,7 @@ __all__ = [
     "EasyOccConfig",
     "claim",
     "debug",
+    "effects",
     "nano",
     "nano_k0",
     "nano_k3",

@@ -4,9 +4,9 @@ from occkit.systems.occnerf.recipes import LABELS, nano, nano_compositing, nano_
 from occkit.training.claim import PRIOR, Claim, Difference, World
 
 
-def label_command(folder: str, *options: str) -> tuple[str, ...]:
-    """Return the command that writes pseudo-labels of the training frames into a folder below the world."""
-    fixed = ("--data", "{root}", "--split", "train", "--stride", "1", "--max-pictures", "0")
+def label_command(folder: str, *options: str, split: str = "train") -> tuple[str, ...]:
+    """Return the command that writes pseudo-labels of a split's frames into a folder below the world."""
+    fixed = ("--data", "{root}", "--split", split, "--stride", "1", "--max-pictures", "0")
     return ("label", *fixed, "--out", f"{{root}}/{folder}", *options)
 
 
