@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, SimulatedTextConfig
+from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, ClipTextConfig, SimulatedTextConfig
 from occkit.geometry import Rays, VoxelGrid
 from occkit.losses.language import feature_loss
 from occkit.nn.subspace import SvdSubspaceConfig
 from occkit.samples import collate
-from occkit.systems import langocc
+from occkit.systems import langocc, lift
 from occkit.systems.langocc import RayRenderConfig, TextConfig, class_logits, render_rays
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
+from occkit.training.system import AnswersWords
 
 GRID = VoxelGrid.from_range((-8, -8, -2), (8, 8, 2), 0.5)
 
@@ -233,6 +234,71 @@ def test_words_are_encoded_once_and_travel_with_the_weights(batch):
     silent.load_state_dict(model.state_dict())
     with torch.no_grad():
         assert torch.equal(silent.eval()(batch).logits, model.eval()(batch).logits)
+
+
+def test_voxels_can_be_compared_with_any_words(batch):
+    model = built().eval()
+    assert isinstance(model, AnswersWords)
+    assert not isinstance(lift.debug().system.build(), AnswersWords)
+    vectors = model.encode_words(["red mailbox", "car"])
+    assert torch.allclose(vectors, text_of().encode(("red mailbox", "car")))
+    with torch.no_grad():
+        prediction = model(batch)
+        scores = model.score_words(prediction, vectors)
+    assert scores.shape == (2, 2, *batch.grid.shape)
+    place = (1, slice(None), 3, 4, 5)
+    assert scores[place].tolist() == pytest.approx((vectors @ prediction.features[place]).tolist(), abs=1e-5)
+    with pytest.raises(ConfigError, match="vectors of 3 numbers; expected 64"):
+        model.score_words(prediction, torch.zeros(1, 3))
+
+
+def test_words_are_compared_in_the_subspace_of_the_reduced_variant(batch):
+    model = built(text=text_of(subspace=SvdSubspaceConfig(dim=24))).eval()
+    vectors = model.encode_words(["mailbox"])
+    assert vectors.shape == (1, 64)
+    with torch.no_grad():
+        prediction = model(batch)
+        scores = model.score_words(prediction, vectors)
+    direction = torch.nn.functional.normalize(vectors @ model.basis, dim=-1)[0]
+    assert scores[0, 0, 3, 4, 5].item() == pytest.approx(
+        float(prediction.features[0, :, 3, 4, 5] @ direction), abs=1e-5
+    )
+
+
+def test_without_an_encoder_only_the_prompts_can_be_asked(batch):
+    model = built()
+    model(batch)
+    silent = replace(langocc.debug().system, text=replace(text_of(), encoder=None)).build()
+    silent.load_state_dict(model.state_dict())
+    assert torch.equal(silent.encode_words(["car", "road"]), model.encode_words(["car", "road"]))
+    with pytest.raises(ConfigError, match=r"TextConfig.encoder: None cannot read words"):
+        silent.encode_words(["car", "mailbox"])
+    absent = ClipTextConfig(weights="/no/such/folder/of/clip")
+    lost = replace(langocc.debug().system, text=replace(text_of(), encoder=absent)).build()
+    lost.load_state_dict(model.state_dict())
+    with pytest.raises(ConfigError, match="/no/such/folder/of/clip"):
+        lost.encode_words(["mailbox"])
+
+
+def test_words_of_another_taxonomy_are_encoded_once(batch, monkeypatch):
+    model = built().eval()
+    kitti, asked = replace(batch, taxonomy=SEMANTICKITTI, occupancy=None), []
+    real = TextConfig.encode
+    monkeypatch.setattr(TextConfig, "encode", lambda self, words: (asked.append(words), real(self, words))[1])
+    with torch.no_grad():
+        first, second = model(kitti).logits, model(kitti).logits
+    assert torch.equal(first, second)
+    assert first.shape[1] == SEMANTICKITTI.num_classes
+    assert len(asked) == 2, "its own prompts, and what it lacks of the other's"
+    text = text_of().encode(tuple(word for words in SEMANTICKITTI.prompts for word in words))
+    assert len(text) > 20
+    with torch.no_grad():
+        prediction = model(kitti)
+    chosen = prediction.density[0] >= model.config.threshold
+    best = (prediction.features[0].movedim(0, -1)[chosen] @ text.T).argmax(dim=1)
+    meaning = torch.tensor([i for i, words in enumerate(SEMANTICKITTI.prompts) for _ in words])
+    assert torch.equal(prediction.semantics()[0][chosen].long(), meaning[best])
+    assert chosen.any()
 
 
 def test_what_does_not_fit_is_named(batch):

@@ -1,5 +1,6 @@
 """What training asks of a method: a config that builds it, a forward pass and named losses."""
 
+from collections.abc import Sequence
 from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
@@ -36,6 +37,35 @@ class RendersDepth(Protocol):
 
     def render_depth(self, prediction: Prediction, batch: Batch) -> Tensor:
         """Return z-depth `[b, n, h, w]` at the pixels of the current images, metres, from a prediction of the batch."""
+        ...
+
+
+@runtime_checkable
+class AnswersWords(Protocol):
+    """A method whose voxels can be compared with any words, trained on or not."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that name the classes: what a query competes with."""
+        ...
+
+    def encode_words(self, words: Sequence[str]) -> Tensor:
+        """Return a vector `[p, c]` of length 1 a word or phrase, in the space of the method's text encoder.
+
+        Raises:
+            ConfigError: if the method has no encoder for words outside of its vocabulary.
+        """
+        ...
+
+    def score_words(self, prediction: Prediction, vectors: Tensor) -> Tensor:
+        """Return the cosine `[b, p, x, y, z]` of every voxel's vector with those of words, -1..1.
+
+        Whether there is anything in the voxel plays no part.
+
+        Args:
+            prediction: of the method itself.
+            vectors: `[p, c]`, from `encode_words`.
+        """
         ...
 
 

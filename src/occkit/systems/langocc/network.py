@@ -1,5 +1,6 @@
 """The network of LangOcc: a density and a vision-language vector for every voxel, learnt by rendering them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -113,6 +114,7 @@ class LangOcc(nn.Module):
         self.register_buffer("text", torch.zeros(prompts, text.width))
         self.register_buffer("basis", torch.zeros(text.width, text.channels if text.subspace is not None else 0))
         self.register_buffer("has_text", torch.zeros((), dtype=torch.bool))
+        self._others: dict[str, Tensor] = {}
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict densities and features; the scores are those of the classes' prompts."""
@@ -136,7 +138,7 @@ class LangOcc(nn.Module):
     ) -> Float[Tensor, "b c x y z"]:
         """Return zero-shot class scores of any taxonomy, see `class_logits`."""
         table = self.config.text.table_for(taxonomy)
-        text = self.text if table is self.config.text.prompts else self.config.text.encode(table.texts)
+        text = self.text if table is self.config.text.prompts else self.encode_words(table.texts)
         scores = class_logits(
             features.flatten(0, 3),
             density.flatten(),
@@ -146,6 +148,36 @@ class LangOcc(nn.Module):
             threshold=self.config.threshold,
         )
         return scores.reshape(*density.shape, -1).permute(0, 4, 1, 2, 3)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The prompts of the classes, see `AnswersWords`."""
+        return self.config.text.prompts.texts
+
+    def encode_words(self, words: Sequence[str]) -> Float[Tensor, "p c"]:
+        """Return the vectors of words, averaged over sentences; each is encoded once.
+
+        Raises:
+            ConfigError: if a word is none of the prompts' and there is no encoder, see `TextConfig.open`.
+        """
+        self._prepare()
+        own = dict(zip(self.vocabulary, self.text, strict=True))
+        missing = tuple(dict.fromkeys(word for word in words if word not in own and word not in self._others))
+        if missing:
+            self._others |= dict(zip(missing, self.config.text.encode(missing), strict=True))
+        return torch.stack([own[word] if word in own else self._others[word].to(self.text) for word in words])
+
+    def score_words(self, prediction: Prediction, vectors: Float[Tensor, "p c"]) -> Float[Tensor, "b p x y z"]:
+        """Return the cosines of the voxels with words, see `AnswersWords`.
+
+        Raises:
+            ConfigError: if the vectors are not of the text encoder's width.
+        """
+        if vectors.shape[1] != self.config.text.width:
+            raise ConfigError(f"LangOcc: vectors of {vectors.shape[1]} numbers; expected {self.config.text.width}")
+        assert prediction.features is not None
+        features = prediction.features.movedim(1, -1)
+        return cosine_scores(features, self.reduce(vectors.to(features))).movedim(-1, 1)
 
     def reduce(self, vectors: Float[Tensor, "n c"]) -> Float[Tensor, "n k"]:
         """Return vectors of the text encoder's space in that of the predicted features."""
