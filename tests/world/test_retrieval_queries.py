@@ -9,8 +9,8 @@ import torch
 from occkit.data import DataConfig, open_dataset
 from occkit.errors import DataError
 from occkit.foundation.truth import find_frame, read_point_words, world_words
+from occkit.training.world_queries import LONG_TAIL, world_queries
 from occkit.world import PRESETS, generate
-from occkit.world.retrieval import LONG_TAIL, world_queries
 from occkit.world.words import WORDS, kitti_table, occ3d_table
 
 POINTS = DataConfig(load_points=True)

@@ -46,6 +46,10 @@ class Args:
     """Say why the protocols disagree."""
     depth: bool = False
     """Also score the depth that a run renders against the LiDAR, without median scaling."""
+    retrieval: tuple[Path, ...] | None = None
+    """Also score how words find LiDAR points in a run: those of a generated world, or with a FOLDER POP-3D's."""
+    retrieval_trilinear: bool = False
+    """Interpolate between voxels for a point's score; else it is that of the voxel the point lies in."""
     per_class: bool = False
     """Also print a table of the classes."""
     json: Path | None = None
@@ -64,6 +68,8 @@ def main(argv: list[str]) -> int:
     from occkit.files import write_json
     from occkit.training.processes import process_state
 
+    # First of all, because not every run knows words.
+    retrieval = None if args.retrieval is None else _evaluate_retrieval(args, args.retrieval)
     evaluator, prior = _evaluate(args)
     depth = _evaluate_depth(args) if args.depth else None
     if not process_state().is_main_process:
@@ -76,6 +82,9 @@ def main(argv: list[str]) -> int:
     if depth is not None:
         _print_depth(depth)
         report["depth"] = depth
+    if retrieval is not None:
+        _print_retrieval(retrieval)
+        report["retrieval"] = retrieval
     if args.json is not None:
         for name, entry in (baseline or {}).items():
             report[name]["constant_prior"] = {k: v for k, v in entry.items() if k not in ("protocol", "counts")}
@@ -92,6 +101,12 @@ def _usage_problem(args: Args) -> str | None:
         return "a run needs images: give --data ROOT"
     if args.depth and args.run is None:
         return "--depth needs a run: predictions hold no depth"
+    if args.retrieval is not None and args.run is None:
+        return "--retrieval needs a run: predictions hold no words"
+    if args.retrieval is not None and len(args.retrieval) > 1:
+        return f"--retrieval takes one folder, got {len(args.retrieval)}"
+    if args.retrieval_trilinear and args.retrieval is None:
+        return "--retrieval-trilinear goes with --retrieval"
     if args.origins is not None and args.labels is None:
         return "--origins goes with --labels; a data set has its own"
     return None
@@ -156,6 +171,34 @@ def _evaluate_depth(args: Args) -> dict[str, Any]:
     return report
 
 
+def _evaluate_retrieval(args: Args, folders: tuple[Path, ...]) -> dict[str, Any]:
+    """Return how well words find LiDAR points in a run, beside the image features it learnt from."""
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.data.pop3d import read_pop3d
+    from occkit.errors import DataError
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.evaluate_retrieval import check_answers, report_retrieval
+    from occkit.training.processes import process_device
+    from occkit.training.world_queries import world_queries
+
+    assert args.run is not None
+    assert args.data is not None
+    model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
+    check_answers(model)
+    if folders:
+        queries = read_pop3d(folders[0])
+    elif (args.data / "truth").is_dir():
+        swept = open_dataset(args.data, split=args.split, config=DataConfig(load_points=True, load_depth=False))
+        queries = world_queries(swept)
+    else:
+        raise DataError(args.data, "is no generated world with truth layers", "give --retrieval POP3D_FOLDER")
+    trilinear = args.retrieval_trilinear
+    return report_retrieval(
+        model, args.data, recipe.data, queries, split=args.split, trilinear=trilinear, progress=True
+    )
+
+
 def _print_tables(report: dict[str, Any], baseline: dict[str, Any] | None, *, per_class: bool) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -191,6 +234,31 @@ def _print_depth(depth: dict[str, Any]) -> None:
         if scores is not None:
             shown = "  ".join(f"{k} {v:.3f}" for k, v in scores.items() if isinstance(v, float))
             print(f"  {who:<6} {shown}")
+
+
+def _print_retrieval(retrieval: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rival: dict[str, Any] | None = retrieval["image_features"]
+    if rival is None:
+        print("no image features of all these frames beside the run: occkit features --split writes them")
+    print(f"Retrieval by words, {retrieval['queries']} queries in {retrieval['frames']} frames, mAP in per cent.")
+    for points in ("pop3d", "langocc"):
+        entry, other = retrieval[points], {} if rival is None else rival[points]
+        table = Table(title=f"{points}: {entry['points']}; (v): those of them in an image")
+        table.add_column("query")
+        for column in ("asked", *(name + v for v in ("", " (v)") for name in ("run", "image features", "chance"))):
+            table.add_column(column, justify="right")
+        rows = [("all", entry, other)]
+        rows += [
+            (text, values, other.get("per_query", {}).get(text, {})) for text, values in entry["per_query"].items()
+        ]
+        for text, values, features in rows:
+            kinds = ((values, "map"), (features, "map"), (values, "prevalence"))
+            shown = [_percent(found.get(f"{figure}{v}")) for v in ("", "_visible") for found, figure in kinds]
+            table.add_row(text, str(values["queries"] + values["left_out"]), *shown)
+        Console().print(table)
 
 
 def _classes(figure: str, rules: dict[str, Any]) -> str:
