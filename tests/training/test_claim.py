@@ -15,13 +15,15 @@ from scipy import stats
 from occkit.cli.reproduce import _make_world
 from occkit.data import DataConfig, open_dataset
 from occkit.errors import ConfigError, OcckitError
-from occkit.files import read_json, write_bytes
+from occkit.files import read_json, write_bytes, write_json, write_npz
 from occkit.systems import lift
 from occkit.training import claim_run
 from occkit.training.claim import AtLeast, Claim, Difference, Lesson, Ratio, World, flatten, judge, mean_interval
 from occkit.training.claim_card import write_card
 from occkit.training.claim_run import load_claim, run_arm, run_claim
+from occkit.training.recipe import load_file
 from occkit.training.recipe_json import as_of_today, recipe_to_json
+from occkit.training.world_queries import LONG_TAIL
 
 SCORES = {
     "new": {"occ3d.miou": [0.30, 0.34, 0.29, 0.36]},
@@ -274,6 +276,40 @@ def test_what_a_command_of_the_world_scored_is_a_row_beside_the_arms(
     assert again.scores["labels"] == outcome.scores["labels"], "kept with the prior"
     with pytest.raises(ConfigError, match="'long'"):
         replace(claim, reports={"long": "labels.json"})
+
+
+def test_retrieval_is_scored_where_a_claim_asks_for_it(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_claim(str(recipes))
+    module = load_file(recipes)
+    config = replace(plain.arms["short"]().system, dropout=0.0)
+    wordy = replace(plain.arms["short"](), system=module.WordyConfig(**vars(config)))
+    claim = replace(plain, arms={"wordy": lambda: wordy, "mute": plain.arms["short"]}, lines=(), retrieval=True)
+    # Five points of a mailbox ten metres ahead, five of a road beyond.
+    points = np.array([[10.0 if i < 5 else 40.0, i, 0.0, 0.5] for i in range(10)], dtype=np.float32)
+    words = ["sky", "road", *LONG_TAIL]
+
+    def make_world(world: World, seed: int, folder: Path) -> None:
+        shutil.copytree(tiny_kitti, folder)
+        write_json(folder / "truth" / "words.json", [{"name": word, "standing": 0} for word in words])
+        for label in (folder / "sequences" / "08").rglob("*.label"):
+            write_bytes(label.parents[1] / "velodyne" / f"{label.stem}.bin", points.tobytes())
+            hit = np.repeat(np.array([words.index("mailbox"), words.index("road")], dtype=np.uint8), 5)
+            write_npz(folder / "truth" / "08" / label.stem / "points.npz", words=hit)
+
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, retrieval=False))
+    without = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
+    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert not any(name.startswith("retrieval") for name in without.scores["wordy"])
+    assert outcome.scores["prior"]["retrieval.langocc.map"] == [0.5]
+    assert outcome.scores["wordy"]["retrieval.langocc.map"] == [1.0]
+    assert outcome.scores["wordy"]["retrieval.pop3d.prevalence"] == [0.5]
+    assert "retrieval.pop3d.map_visible" in outcome.scores["wordy"]
+    assert not any(name.startswith("retrieval") for name in outcome.scores["mute"]), "it knows no words"
+    assert len(in_process) == 6
+    assert without.scores["wordy"]["cost.train_s"] == outcome.scores["wordy"]["cost.train_s"], "trained once"
 
 
 def test_a_field_that_came_since_does_not_make_another_recipe() -> None:

@@ -1,6 +1,7 @@
 """A recipe file as a user would write one, with a network of a few hundred weights for the tiny data of conftest."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -76,6 +77,27 @@ class Tiny(nn.Module):
         labels = batch.occupancy.semantics.long()
         entropy = nn.functional.cross_entropy(prediction.logits, labels, ignore_index=255, reduction="none")
         return {"entropy": entropy.mean(), "size": 1e-3 * prediction.logits.square().mean()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordyConfig(TinyConfig):
+    """The network, which also answers to words."""
+
+    def build(self) -> "Wordy":
+        return Wordy(self)
+
+
+class Wordy(Tiny):
+    """Whatever it is asked for lies near the origin."""
+
+    vocabulary = ("road",)
+
+    def encode_words(self, words: Sequence[str]) -> Tensor:
+        return torch.eye(2)[[int(word == "road") for word in words]]
+
+    def score_words(self, prediction: Prediction, vectors: Tensor) -> Tensor:
+        nearness = torch.linspace(1, 0, 16)[:, None, None].expand(16, 16, 2)
+        return nearness.expand(1, len(vectors), 16, 16, 2)
 
 
 def tiny() -> Recipe:

@@ -173,6 +173,10 @@ class Claim:
     reports: Mapping[str, str] = field(default_factory=dict)
     """Name -> JSON file of scores below the world, which a command of the world writes (`occkit label --json`): a row
     beside the arms, which lines may name."""
+    retrieval: bool = False
+    """Also score how arms that answer to words find the LiDAR points of a generated world's rare things, beside a
+    ranking that tells nothing apart as the prior's: `retrieval.langocc.map`, `retrieval.pop3d.map_visible`, ..., and
+    `retrieval.image_features.langocc.map` where the features of the validation split are stored."""
     val_frames: int | None = None
     """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5

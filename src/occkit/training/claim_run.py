@@ -31,15 +31,20 @@ from occkit.training.checkpoint import load_run
 from occkit.training.claim import PRIOR, Claim, Lesson, Scores, World, flatten
 from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
+from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe, available_systems, load_file
 from occkit.training.recipe_json import as_of_today, recipe_to_json
-from occkit.training.system import RendersDepth
+from occkit.training.system import AnswersWords, RendersDepth
 from occkit.training.teach import write_segment_maps, write_teachings
+from occkit.training.world_queries import world_queries
 
 MakeWorld = Callable[[World, int, Path], None]
 """Writes the world of a seed to a folder; handed in, because training does not know how worlds are made."""
+
+_SWEEPS = DataConfig(load_points=True, load_depth=False)
+"""What queries are made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +172,9 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             depth = fit_depth_prior(open_dataset(root, split="train", config=DataConfig()))
             scores |= flatten({"depth": evaluate_depth_prior(depth, frames).report()})
         rows = {row: flatten(read_json(root / file)) for row, file in claim.reports.items()}
+        if claim.retrieval:
+            swept = _scored(claim, root, _SWEEPS)
+            scores |= flatten(flat_retrieval(evaluate_no_ranking(swept, world_queries(swept)).report()))
     else:
         recipe = _recipe(claim, arm, seed)
         run, resume = _run_folder(out, arm, seed, identity)
@@ -185,6 +193,9 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         if claim.depth and isinstance(model, RendersDepth):
             measured = _scored(claim, root, replace(recipe.data, load_depth=True))
             scores |= flatten({"depth": evaluate_depth(model, measured).report()})
+        if claim.retrieval and isinstance(model, AnswersWords):
+            queries = world_queries(_scored(claim, root, _SWEEPS))
+            scores |= flatten(flat_retrieval(report_retrieval(model, root, recipe.data, queries, split="val")))
         if claim.lesson is not None and claim.lesson.teacher == arm:
             _teach(claim, claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
@@ -241,7 +252,8 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
     run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
-    identity = {key: value for key, value in identity.items() if key not in ("protocols", "depth")}
+    evaluation = ("protocols", "depth", "retrieval")
+    identity = {key: value for key, value in identity.items() if key not in evaluation}
     same = marker.is_file() and _refreshed(read_json(marker)) == identity
     resume = same and any((run / "state").glob("[0-9]*"))
     state = process_state()
@@ -263,6 +275,8 @@ def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, A
         identity["depth"] = True
     if claim.reports and arm == PRIOR:
         identity["reports"] = dict(claim.reports)
+    if claim.retrieval:
+        identity["retrieval"] = True
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
     if claim.lesson is not None and arm != PRIOR:
