@@ -110,3 +110,13 @@ def test_image_of_another_size_is_refused():
     stacked = forward_camera().map(lambda tensor: tensor[None])
     with pytest.raises(ValueError, match="one camera"):
         draw_points(GREY, stacked, torch.zeros(1, 3))
+
+
+def test_a_class_may_be_painted_thinner_and_still_hides():
+    pedestrian, car = OCC3D.id_of("pedestrian"), OCC3D.id_of("car")
+    strength = [1.0] * OCC3D.num_classes
+    strength[pedestrian] = 0.0
+    wall = {(24, j, k): pedestrian for j in range(12, 20) for k in range(8)}
+    hidden = draw_overlay(GREY, forward_camera(), volume(wall | {(30, 16, 4): car}), strength=strength)
+    assert not changed(hidden).any()
+    assert changed(draw_overlay(GREY, forward_camera(), volume({(30, 16, 4): car}), strength=strength)).any()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from occkit.data.datasets import FrameDataset
+    from occkit.data.datasets import FrameDataset, Split
     from occkit.metrics.agreement import LidarAgreement
     from occkit.samples import Occupancy, Sample
     from occkit.training.recipe import Recipe
@@ -63,16 +63,18 @@ def main(argv: list[str]) -> int:
 
     state = PartialState()
     model, recipe = from_pretrained(args.run, code=args.code, device=state.device or "cpu")
-    dataset = _open(args, recipe)
+    root = args.data or args.rig
+    assert root is not None
+    dataset = open_frames(root, args.split, recipe)
     written = write_predictions(model, dataset, args.out)
     if state.is_main_process:
         kept = len(dataset) - written
         print(f"predicted {len(dataset)} frames{f' ({kept} were there)' if kept and state.num_processes == 1 else ''}")
-        _report(args, recipe, dataset)
+        _report(args, recipe, dataset, root)
     return 0
 
 
-def _open(args: Args, recipe: "Recipe", *, full_size: bool = False) -> "FrameDataset":
+def open_frames(root: Path, split: "Split", recipe: "Recipe", *, full_size: bool = False) -> "FrameDataset":
     """Open the frames as the recipe wants them, or with images as they are and LiDAR points, to draw on.
 
     A rig states neither voxels nor classes: unless it has a grid.json, they are those that the model was made for.
@@ -87,9 +89,7 @@ def _open(args: Args, recipe: "Recipe", *, full_size: bool = False) -> "FrameDat
     config = recipe.data
     if full_size:
         config = replace(config, image_size=None, num_past=0, load_points=True, load_depth=False, augment=None)
-    root = args.data or args.rig
-    assert root is not None
-    dataset = open_dataset(root, split=args.split, config=config)
+    dataset = open_dataset(root, split=split, config=config)
     if dataset.name != "rig":
         return dataset
     grid = getattr(recipe.system, "grid", None)
@@ -99,7 +99,7 @@ def _open(args: Args, recipe: "Recipe", *, full_size: bool = False) -> "FrameDat
     return dataset
 
 
-def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset") -> None:
+def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset", root: Path) -> None:
     """Compare with the LiDAR, draw, and write what came out."""
     import torch
     from rich.console import Console
@@ -116,7 +116,7 @@ def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset") -> None:
     measured = args.rig is not None
     if not (args.pictures or measured):
         return
-    frames = _open(args, recipe, full_size=True)
+    frames = open_frames(root, args.split, recipe, full_size=True)
     drawn = set(frames.spread(args.max_pictures).tokens) if args.pictures and args.max_pictures > 0 else set()
     agreement: dict[str, LidarAgreement] = {}
     sections: list[Section] = []

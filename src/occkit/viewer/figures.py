@@ -56,7 +56,7 @@ def draw_frame(sample: Sample, prediction: Occupancy, *, ego: EgoCar | None, wid
     Returns:
         The pictures.
     """
-    views = [_scaled(sample, i, width) for i in range(len(sample.camera_names))]
+    views = [scaled_view(sample, i, width) for i in range(len(sample.camera_names))]
     points = sample.points
     label = sample.occupancy
     shown = [prediction] if label is None else [prediction, label]
@@ -137,7 +137,7 @@ def _camera_row(pictures: Sequence[Picture], names: Sequence[str], what: str) ->
     )
 
 
-def _scaled(sample: Sample, index: int, width: int) -> tuple[Picture, Cameras]:
+def scaled_view(sample: Sample, index: int, width: int) -> tuple[Picture, Cameras]:
     """Return the current image of a camera at a width, with the camera that fits it."""
     picture = canvas.to_array(sample.images[0, index].numpy())
     camera = sample.cameras[0, index]

@@ -1,5 +1,7 @@
 """Drawings over a camera image: the voxels as this camera would see them, and the LiDAR points it should agree with."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -31,6 +33,7 @@ def draw_overlay(
     occupancy: Occupancy,
     *,
     alpha: float = 0.55,
+    strength: Sequence[float] | None = None,
     stride: int = 1,
     min_depth: float = 1.0,
 ) -> Picture:
@@ -44,6 +47,8 @@ def draw_overlay(
         camera: the one that took the image, pose in the frame of the volume; no leading dimensions.
         occupancy: `[x, y, z]`.
         alpha: weight of the voxel colour near the camera; it falls to half of that at 40 m.
+        strength: factor of this weight for each id of the taxonomy, 0..1: some classes may be painted thinner, and
+            still hide what is behind them. Default: all alike.
         stride: cast one ray for each `stride` x `stride` block of pixels.
         min_depth: voxels nearer than this (z, metres) are looked through: the camera's own car.
 
@@ -74,6 +79,8 @@ def draw_overlay(
     paint = np.zeros((height * width, 3), dtype=np.float32)
     where = kept.numpy()[surface.ray]
     weight[where] = alpha * (1.0 - 0.5 * np.minimum(surface.distance / 40.0, 1.0))
+    if strength is not None:
+        weight[where] *= np.asarray(strength, np.float32)[occupancy.semantics.numpy()[tuple(surface.index.T)]]
     paint[where] = 255.0 * colour
     return _blend(image, paint.reshape(height, width, 3), weight.reshape(height, width), stride)
 
