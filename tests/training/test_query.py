@@ -55,6 +55,12 @@ def test_the_margin_decides_and_other_rivals_may_be_named() -> None:
     assert found(ask(model, "mailbox", against=("house",))) >= {(0, 0, 1), (3, 3, 1), (3, 2, 0), (2, 2, 0)}
 
 
+def test_every_rival_counts_however_many_there_are() -> None:
+    model = Knows(TWO_BOXES)
+    for rivals in (("road", *"abcdefghij"), (*"abcdefghij", "road")):
+        assert found(ask(model, "mailbox", against=rivals)) == {(0, 0, 1), (3, 3, 1), (3, 2, 0)}
+
+
 def test_a_query_is_no_rival_of_itself() -> None:
     model = Knows(TWO_BOXES)
     # Nothing but houses competes with roads, however they are spelt; and mailboxes do not, being asked for.

@@ -185,7 +185,9 @@ def _best_cluster(
         return [math.nan] * 3, 0
     there = np.zeros(grid.shape, np.bool_)
     there[tuple(chosen.T)] = True
-    labels = ndimage.label(there, structure=np.ones((3, 3, 3)))[0][tuple(chosen.T)]
+    numbered = np.zeros(grid.shape, np.int32)
+    ndimage.label(there, structure=np.ones((3, 3, 3)), output=numbered)
+    labels = numbered[tuple(chosen.T)]
     sizes = np.bincount(labels)
     weights = np.bincount(labels, margins[margins >= 0])
     best = max(range(1, len(sizes)), key=lambda label: (weights[label], sizes[label]))
