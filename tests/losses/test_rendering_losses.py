@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occkit.losses import distortion_loss, occupancy_sparsity, opacity_entropy
+from occkit.losses import colour_loss, distortion_loss, occupancy_sparsity, opacity_entropy
 from occkit.ops.rendering import end_in_last_sample, render_weights_saturating
 
 
@@ -102,3 +102,23 @@ def test_no_rays_and_half_precision():
     found = distortion_loss(weights, t, deltas)
     assert found.item() == pytest.approx(distortion_loss(weights.double(), t.double(), deltas).item(), rel=1e-5)
     assert opacity_entropy(weights[:, 0]).dtype == torch.float32
+
+
+def test_colours_by_hand():
+    rendered = torch.tensor([[0.5, 0.0, 1.0], [0.2, 0.2, 0.2]], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.9, 0.9]], dtype=torch.float64)
+    loss = colour_loss(rendered, target, mask=torch.tensor([True, False]))
+    assert loss.item() == pytest.approx(1.5 / 6)
+    loss.backward()
+    assert rendered.grad is not None
+    # The slope of |c - g|, a sixth of each sign; the ray that does not count teaches nothing.
+    assert rendered.grad.flatten().tolist() == pytest.approx([-1 / 6, 0.0, 1 / 6, 0.0, 0.0, 0.0])
+    none = colour_loss(rendered[:0], target[:0], mask=torch.zeros(0, dtype=torch.bool))
+    none.backward()
+    assert none.item() == 0.0
+
+
+def test_the_gradient_of_colours_in_double_precision():
+    rendered, target = random(5, 3).requires_grad_(), random(5, 3, seed=1)
+    mask = torch.tensor([True, False, True, True, False])
+    assert torch.autograd.gradcheck(lambda c: colour_loss(c, target, mask=mask), (rendered,))

@@ -1,6 +1,7 @@
 """Losses: plain functions from predictions and labels to scalars. They know neither networks nor files."""
 
 from occkit.losses.affinity import geometric_affinity, semantic_affinity
+from occkit.losses.beams import beam_occupancy, beam_targets
 from occkit.losses.classification import (
     cross_entropy,
     inverse_log_weights,
@@ -29,14 +30,17 @@ from occkit.losses.photometric import (
     structural_similarity,
     warp_image,
 )
-from occkit.losses.rendering import distortion_loss, occupancy_sparsity, opacity_entropy
+from occkit.losses.rendering import colour_loss, distortion_loss, occupancy_sparsity, opacity_entropy
 from occkit.losses.voxels import VoxelLossConfig, training_mask, voxel_losses
 
 __all__ = [
     "PhotometricConfig",
     "Reprojection",
     "VoxelLossConfig",
+    "beam_occupancy",
+    "beam_targets",
     "classes_of_cells",
+    "colour_loss",
     "cross_entropy",
     "depth_binary_cross_entropy",
     "depth_cross_entropy",

@@ -1,4 +1,6 @@
-"""Losses on where rays end: whether they end at all, in one place, and in as little as possible. No labels are needed.
+"""Losses on where rays end: whether they end at all, in one place, in as little as possible, and in what colour.
+
+No labels are needed.
 
 Entropy and distortion sharpen whatever is there: without a semantic loss beside them they can ruin the geometry of an
 untrained field, so let them in late.
@@ -6,7 +8,7 @@ untrained field, so let them in late.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from occkit.losses.dense_distillation import at_least_single
@@ -81,3 +83,23 @@ def occupancy_sparsity(logits: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
     Source: Zhang et al. 2023 (OccNeRF), released code (off by default).
     """
     return F.softplus(logits).mean() if logits.numel() else logits.sum()
+
+
+def colour_loss(
+    rendered: Float[Tensor, "r 3"], target: Float[Tensor, "r 3"], *, mask: Bool[Tensor, " r"]
+) -> Float[Tensor, ""]:
+    """Compare rendered colours with those of pixels: `L = mean over rays and channels of |c - g|`.
+
+    Args:
+        rendered: c, of each ray; one that ends nowhere is black.
+        target: g, 0..1.
+        mask: rays that count; the others add 0 to the mean.
+
+    Returns:
+        A scalar >= 0; 0 (with a zero gradient) without rays. Differentiable in `rendered`.
+
+    Source: Boeder et al., "LangOcc", 3DV 2025, ablation of the supervision.
+    """
+    if not rendered.shape[0]:
+        return rendered.sum()
+    return torch.where(mask[:, None], (rendered - target).abs(), 0.0).mean()
