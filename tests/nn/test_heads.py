@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.nn.heads import HeightInChannelsHeadConfig, SkipVolumeHeadConfig
+from occkit.nn.heads import HeightInChannelsHeadConfig, SkipVolumeHeadConfig, VolumeHeadConfig
 from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig
 
 NET = VolumeNetConfig(widths=(8, 12), blocks=(1, 1), strides=(1, 2), channels=8)
@@ -10,6 +10,15 @@ NET = VolumeNetConfig(widths=(8, 12), blocks=(1, 1), strides=(1, 2), channels=8)
 
 def skip_head(**options):
     return SkipVolumeHeadConfig(net=NET, stem_channels=8, fine_channels=4, hidden=8, **options).build(5, 3).eval()
+
+
+def test_a_volume_head_may_end_with_its_convolution():
+    head = VolumeHeadConfig(net=NET, hidden=None).build(5, 7).eval()
+    volume = torch.randn(2, 5, 4, 4, 2)
+    assert head(volume, (8, 8, 4)).shape == (2, 7, 8, 8, 4)
+    torch.testing.assert_close(head(volume, (4, 4, 2)), head.conv(head.net(volume)))
+    after = sum(p.numel() for p in head.parameters()) - sum(p.numel() for p in head.net.parameters())
+    assert after == 8 * 7 * 27 + 7
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 4), (4, 4, 2)])

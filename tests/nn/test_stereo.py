@@ -68,6 +68,23 @@ def test_cost_volume_reaches_the_necks_resolution(shrink, size):
     assert all(p.grad is not None for p in network.parameters())
 
 
+def test_without_gradient_the_frames_learn_nothing_and_the_result_is_the_same():
+    here, there = camera((0.0, 0.0, 0.0)), camera((0.0, 1.0, 0.0))
+    now, past = view_of_wall(here, 6.0).requires_grad_(), view_of_wall(there, 6.0)
+    networks = []
+    for gradient in (True, False):
+        torch.manual_seed(0)
+        config = StereoConfig(norm=GroupNormConfig(), gradient=gradient)
+        networks.append(CostVolume(config, BINS, in_channels=4, shrink=4))
+    with_gradient, without = (network(now, past, here, there) for network in networks)
+    assert torch.equal(with_gradient, without)
+    without.square().sum().backward()
+    assert now.grad is None
+    assert all(p.grad is not None for p in networks[1].parameters())
+    with pytest.raises(ConfigError, match="learns nothing without gradient"):
+        StereoConfig(channels=2, gradient=False)
+
+
 @pytest.mark.parametrize("shrink", [0, 3])
 def test_impossible_resolutions_are_refused(shrink):
     with pytest.raises(ConfigError, match="1, 2, 4"):

@@ -25,8 +25,9 @@ class VolumeHeadConfig:
 
     net: VolumeNetConfig = field(default_factory=VolumeNetConfig)
     """The 3D network."""
-    hidden: int = 64
-    """Width of the classifier's hidden layer; 0 is a linear classifier."""
+    hidden: int | None = 64
+    """Width of the classifier's hidden layer; 0 is a linear classifier, None has none: the convolution writes the
+    scores itself (LangOcc)."""
 
     def build(self, in_channels: int, num_classes: int) -> "VolumeHead":
         """Return the head for volumes of `in_channels`."""
@@ -40,9 +41,11 @@ class VolumeHead(nn.Module):
         super().__init__()
         self.net = config.net.build(in_channels)
         channels = config.net.channels
-        self.conv = nn.Conv3d(channels, channels, 3, padding=1)
-        if config.hidden:
-            self.classify: nn.Module = nn.Sequential(
+        self.conv = nn.Conv3d(channels, num_classes if config.hidden is None else channels, 3, padding=1)
+        if config.hidden is None:
+            self.classify: nn.Module = nn.Identity()
+        elif config.hidden:
+            self.classify = nn.Sequential(
                 nn.Linear(channels, config.hidden), nn.Softplus(), nn.Linear(config.hidden, num_classes)
             )
         else:

@@ -72,8 +72,17 @@ class StereoConfig:
     """Which of the backbone's returned maps is compared; as fine as the neck or finer by a power of two."""
     channels: int | None = None
     """Reduce the compared maps to this width by a 1x1 convolution; None compares them as they are."""
+    gradient: bool = True
+    """Let the current frame's features learn from the comparison. Without, as published, it keeps nothing for the
+    backward pass: 6 GiB less for six 64 x 176 maps of 256 channels and 88 bins."""
     norm: NormConfig = field(default_factory=BatchNormConfig)
     """Normalisation after each convolution."""
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and not self.gradient:
+            raise ConfigError(
+                "StereoConfig.channels: a 1x1 convolution learns nothing without gradient; set it to None"
+            )
 
 
 class CostVolume(nn.Module):
@@ -84,6 +93,7 @@ class CostVolume(nn.Module):
         if shrink < 1 or shrink & (shrink - 1):
             raise ConfigError(f"StereoConfig.stage: the neck must be 1, 2, 4 ... times coarser than it, got {shrink}")
         self.bins = bins
+        self.gradient = config.gradient
         self.project: nn.Module = nn.Identity()
         if config.channels is not None:
             self.project = nn.Conv2d(in_channels, config.channels, 1)
@@ -101,5 +111,6 @@ class CostVolume(nn.Module):
         """Return one channel a depth bin at the neck's resolution; no gradient flows into the other frame."""
         with torch.no_grad():
             seen = self.project(other)
-        cost = matching_cost(self.project(current), seen, cameras, other_cameras, self.bins)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient):
+            cost = matching_cost(self.project(current), seen, cameras, other_cameras, self.bins)
         return self.refine((-cost).softmax(dim=1))
