@@ -1,25 +1,40 @@
-"""LangOcc's recipes: the full and the reduced variant, tiny, small and of the published sizes."""
+"""LangOcc's recipes, tiny, small and of the published sizes, and the rivals of the small one.
+
+`variants.py` has what changes one thing about the small one.
+"""
 
 from dataclasses import fields, replace
 
+from occkit.data import DataConfig
 from occkit.foundation import STREET_PROMPTS, SimulatedTextConfig
 from occkit.nn.blocks import GroupNormConfig
 from occkit.nn.depth import DepthBins, DepthNetConfig
-from occkit.nn.heads import HeightInChannelsHeadConfig, VolumeHeadConfig
+from occkit.nn.heads import VolumeHeadConfig
+from occkit.nn.lifting import GatherLiftConfig
+from occkit.nn.stereo import StereoConfig
 from occkit.nn.subspace import SvdSubspaceConfig
-from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig
+from occkit.nn.volumes import VolumeNetConfig
 from occkit.systems import lift
-from occkit.systems.langocc.network import LangOccConfig
+from occkit.systems.langocc.colours import ColourFieldConfig, FreeColourConfig, HarmonicColourConfig
+from occkit.systems.langocc.field import FieldConfig
+from occkit.systems.langocc.network import LangOccConfig, LanguageRaysConfig, LidarSweepConfig
+from occkit.systems.langocc.rays import RayRulesConfig
 from occkit.systems.langocc.rendering import RayRenderConfig
 from occkit.systems.langocc.text import TextConfig
-from occkit.systems.lift import LiftConfig, LiftEncoderConfig
+from occkit.systems.lift import MIRROR, LiftConfig, LiftEncoderConfig
+from occkit.systems.occnerf import NEAR_GRID, nano_network
 from occkit.training.optim import OptimConfig
 from occkit.training.recipe import Recipe
 
 FEATURES = "features"
 """Where the recipes look for the features of pixels, below the data's folder."""
-_STREET = TextConfig(encoder=SimulatedTextConfig(), width=64, prompts=STREET_PROMPTS)
+STREET = TextConfig(encoder=SimulatedTextConfig(), width=64, prompts=STREET_PROMPTS)
+"""The text side of the small recipes: the simulated encoder's 64 channels and 24 plain words."""
 _GROUPS = GroupNormConfig()
+
+
+NANO_RULES = RayRulesConfig(emptiness=0.1, fullness=0.1)
+"""Which rays of the small recipes teach what: 400 steps are too few to lift a fog that nothing else speaks against."""
 
 
 def _encoder(recipe: Recipe) -> LiftEncoderConfig:
@@ -40,7 +55,7 @@ def debug() -> Recipe:
         channels=16,
         hidden=16,
         layers=1,
-        text=_STREET,
+        text=STREET,
         render=RayRenderConfig(proposals=12, samples=16),
     )
     data = replace(base.data, load_depth=False, features=FEATURES, feature_rays=256, feature_horizon=1)
@@ -48,79 +63,128 @@ def debug() -> Recipe:
 
 
 def nano() -> Recipe:
-    """Minutes on two cores: `lift.nano`'s encoder without its depth losses, 64 channels, 2 frames on either side."""
-    base = lift.nano()
-    encoder = replace(
-        _encoder(base),
-        image_classes=False,
-        depth=DepthNetConfig(
-            bins=DepthBins(start=1.0, stop=57.0, step=1.0), context_channels=28, hidden=48, depth_blocks=1
-        ),
+    """Minutes on two cores: six 64 x 176 images, 48 x 48 x 8 voxels, 64 channels, 2 keyframes on either side.
+
+    Image network and head are those of `easyocc.nano`; what is lifted is weighed by a depth that nothing but the rays
+    teaches, as in the paper.
+    """
+    network = nano_network(8)
+    # Nothing of the volume lies beyond 28 m; the last bins are for what does not lie in it.
+    depth = DepthNetConfig(
+        bins=DepthBins(start=1.0, stop=33.0, step=1.0), context_channels=30, hidden=48, depth_blocks=1
+    )
+    encoder = LiftEncoderConfig(
+        grid=NEAR_GRID,
+        backbone=network.backbone,
+        neck=network.neck,
+        depth=depth,
+        lift=GatherLiftConfig(interpolation="nearest"),
     )
     system = LangOccConfig(
         encoder=encoder,
-        head=HeightInChannelsHeadConfig(
-            net=GroundNetConfig(widths=(64, 96), blocks=(1, 1), strides=(1, 2), channels=64),
-            num_heights=8,
-            hidden=192,
-            upsample=2,
-        ),
+        head=network.head,
         channels=32,
         hidden=64,
         layers=2,
-        text=_STREET,
+        text=STREET,
+        density_start=-1.0,
+        threshold=0.3,  # a voxel of 0.8 m that stops a fifth of a ray; chosen on a world of its own
+        signal=LanguageRaysConfig(rules=NANO_RULES),
         render=RayRenderConfig(proposals=32, samples=48),
     )
     return Recipe(
         name="langocc.nano",
         system=system,
-        data=replace(base.data, load_depth=False, features=FEATURES, feature_rays=2048, feature_horizon=2),
+        data=DataConfig(
+            image_size=(64, 176),
+            load_depth=False,
+            features=FEATURES,
+            feature_rays=2048,
+            feature_horizon=2,
+            augment=MIRROR,
+        ),
         optim=OptimConfig(lr=2e-3, betas=(0.9, 0.99), muon_lr=0.02, warmup_steps=50, clip_norm=5.0),
-        steps=600,
+        steps=400,
         batch_size=2,
-        evaluate_every=600,
+        evaluate_every=400,
         protocols=("occ3d", "langocc", "rayiou"),
     )
 
 
-def _nano(name: str, **changes: object) -> Recipe:
-    base = nano()
-    assert isinstance(base.system, LangOccConfig)
-    return replace(base, name=f"langocc.{name}", system=replace(base.system, **changes))
+def nano_system() -> LangOccConfig:
+    """Return the network of `nano`."""
+    system = nano().system
+    assert isinstance(system, LangOccConfig)
+    return system
 
 
-def nano_reduced() -> Recipe:
-    """`nano` in the 24 channels that its 24 prompts span."""
-    return _nano("nano_reduced", text=replace(_STREET, subspace=SvdSubspaceConfig(dim=24)))
+def _with_horizon(keyframes: int) -> Recipe:
+    name = f"langocc.nano_horizon_{keyframes}"
+    return replace(nano(), name=name, data=replace(nano().data, feature_horizon=keyframes))
 
 
-def _nano_losses(name: str, **changes: object) -> Recipe:
-    base = nano().system
-    assert isinstance(base, LangOccConfig)
-    return _nano(name, losses=replace(base.losses, **changes))
-
-
-def nano_movers() -> Recipe:
-    """`nano` without the rays of other times on things that may move."""
-    return _nano_losses("nano_movers", movers="drop")
-
-
-def nano_sky() -> Recipe:
-    """`nano` without the rays that show the sky: nothing says that the air is empty."""
-    return _nano_losses("nano_sky", sky="drop")
-
-
-def nano_single() -> Recipe:
+def nano_horizon_0() -> Recipe:
     """`nano` on rays of the present frame alone."""
-    base = nano()
-    return replace(base, name="langocc.nano_single", data=replace(base.data, feature_horizon=0))
+    return _with_horizon(0)
+
+
+def nano_horizon_1() -> Recipe:
+    """`nano` on rays of one keyframe on either side."""
+    return _with_horizon(1)
+
+
+def nano_horizon_4() -> Recipe:
+    """`nano` on rays of four keyframes on either side."""
+    return _with_horizon(4)
+
+
+def nano_untrained() -> Recipe:
+    """`nano` before training: one step of next to no length, for a training has at least one.
+
+    It starts as the paper does, with half the largest density everywhere: all of space is occupied. The start of `nano`
+    lies below its threshold: all of space is free, and the IoU nothing.
+    """
+    optim = replace(nano().optim, lr=1e-12, muon_lr=None, warmup_steps=0)
+    system = replace(nano_system(), density_start=0.0)
+    return replace(nano(), name="langocc.nano_untrained", system=system, optim=optim, steps=1, evaluate_every=None)
+
+
+def nano_pop3d() -> Recipe:
+    """`nano`'s network, taught by the LiDAR sweep of the frame and the features at its points (POP-3D).
+
+    It learns the probability of being occupied, so a voxel is free below one half.
+    """
+    system = replace(nano_system(), signal=LidarSweepConfig(), sigma_max=1.0, threshold=0.5)
+    data = replace(nano().data, feature_rays=0, feature_horizon=0, load_points=True, point_features=True)
+    return replace(nano(), name="langocc.nano_pop3d", system=system, data=data)
+
+
+def _with_colours(name: str, colour: FreeColourConfig | HarmonicColourConfig) -> Recipe:
+    base = nano_system()
+    shared = {f.name: getattr(base, f.name) for f in fields(FieldConfig)}
+    system = ColourFieldConfig(**shared, colour=colour, rules=NANO_RULES)
+    return replace(nano(), name=f"langocc.{name}", system=system, data=replace(nano().data, feature_colours=True))
+
+
+def nano_rgb() -> Recipe:
+    """`nano`'s field and rays, taught by the colours of the pixels; a voxel may have any colour."""
+    return _with_colours("nano_rgb", FreeColourConfig())
+
+
+def nano_rgb_harmonic() -> Recipe:
+    """`nano_rgb` with the paper's colours: spherical harmonics whose coefficients are above 0."""
+    return _with_colours("nano_rgb_harmonic", HarmonicColourConfig())
 
 
 def full_r50_occ3d() -> Recipe:
     """The published shapes: ResNet-50, 256 x 704, two frames with stereo depth, 512 channels; CLIP's words."""
     base = lift.r50_occ3d_stereo()
     system = LangOccConfig(
-        encoder=_encoder(base), head=VolumeHeadConfig(net=VolumeNetConfig(channels=32), hidden=0), channels=256
+        # As published, the comparison of frames keeps nothing for the backward pass: half of what the images take.
+        encoder=replace(_encoder(base), stereo=StereoConfig(stage=0, gradient=False)),
+        head=VolumeHeadConfig(net=VolumeNetConfig(channels=32), hidden=None),
+        channels=256,
+        recompute=True,
     )
     return Recipe(
         name="langocc.full_r50_occ3d",

@@ -48,6 +48,8 @@ class Seen(NamedTuple):
     """Expected distance of what is seen, metres; 0 where nothing is."""
     inside: Bool[Tensor, " r"]
     """Whether the ray meets the volume between near and far."""
+    thickness: Float[Tensor, " r"]
+    """Integral of the density by the even bins: opacity is `1 - exp(-thickness)`, but this keeps its slope in fog."""
 
 
 def render_rays(
@@ -61,8 +63,9 @@ def render_rays(
 ) -> Seen:
     """Render features along rays.
 
-    First pass: `w_i` of even bins, no gradient. Second: samples at the quantiles of these weights, each with the
-    interval between the middles to its neighbours; `w_i = T_i (1 - exp(-sigma_i delta_i))`, `F = sum_i w_i f(x_i)`.
+    First pass: the density of even bins, from which the thickness has its gradient and the second pass none. Second:
+    samples at the quantiles of the first one's weights, each with the interval between the middles to its neighbours;
+    `w_i = T_i (1 - exp(-sigma_i delta_i))`, `F = sum_i w_i f(x_i)`.
 
     Args:
         config: see there.
@@ -93,21 +96,14 @@ def render_rays(
         moved = edges + shift / config.proposals
         edges = torch.cat([edges[:, :1], moved[:, 1:-1], edges[:, -1:]], dim=1)
     edges = start[:, None] + edges * (end - start)[:, None]
-    with torch.no_grad():
-        coarse = _weights(rows.detach(), grid, rays, edges)
-        t = resample(coarse, edges, config.samples)
+    coarse = sample_trilinear(rows, grid.shape, grid.continuous_index(rays.at((edges[:, 1:] + edges[:, :-1]) / 2)))
+    lengths = edges.diff(dim=1)
+    t = resample(render_weights_from_density(coarse[..., 0].detach(), lengths), edges, config.samples)
     middles = (t[:, 1:] + t[:, :-1]) / 2
     bounds = torch.cat([start[:, None], middles, end[:, None]], dim=1)
     points = grid.continuous_index(rays.at(t))
     sigma = sample_trilinear(rows, grid.shape, points)[..., 0]
     weights = render_weights_from_density(sigma, bounds.diff(dim=1))
     shown = render_features(features, grid.shape, points, weights, min_weight=config.min_weight)
-    return Seen(shown, weights.sum(dim=-1), render_depth(weights, t, normalize=True), inside)
-
-
-def _weights(
-    rows: Float[Tensor, "v 1"], grid: VoxelGrid, rays: Rays, edges: Float[Tensor, "r s+1"]
-) -> Float[Tensor, "r s"]:
-    middles = (edges[:, 1:] + edges[:, :-1]) / 2
-    sigma = sample_trilinear(rows, grid.shape, grid.continuous_index(rays.at(middles)))[..., 0]
-    return render_weights_from_density(sigma, edges.diff(dim=1))
+    thickness = (coarse[..., 0] * lengths).sum(dim=-1)
+    return Seen(shown, weights.sum(dim=-1), render_depth(weights, t, normalize=True), inside, thickness)

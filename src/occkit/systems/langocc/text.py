@@ -90,3 +90,18 @@ def class_logits(
     logits = logits.scatter_reduce(1, classes.expand(len(features), -1), cosines, "amax")
     logits[:, taxonomy.free_id] = torch.where(density < threshold, 1000.0, -1000.0)
     return logits
+
+
+def occupancy_logits(
+    density: Float[Tensor, "*s x y z"], taxonomy: Taxonomy, *, threshold: float
+) -> Float[Tensor, "*s c x y z"]:
+    """Return scores of a field that has no classes: free below the threshold, else the taxonomy's first class.
+
+    Which class it is means nothing: any metric of occupied against free is exact, any metric of classes is void.
+
+    Source: original.
+    """
+    logits = density.new_full((*density.shape[:-3], taxonomy.num_classes, *density.shape[-3:]), -1000.0)
+    logits[..., taxonomy.semantic_ids[0], :, :, :] = 0.0
+    logits[..., taxonomy.free_id, :, :, :] = torch.where(density < threshold, 1000.0, -1000.0)
+    return logits
