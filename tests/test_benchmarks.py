@@ -15,7 +15,7 @@ if not (ROOT / "benchmarks" / "measure.py").is_file():
     pytest.skip("benchmarks/ belongs to the checkout, not to the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import measure, table  # noqa: E402
+from benchmarks import langocc, measure, rendering, table  # noqa: E402
 
 
 def test_peak_memory_is_the_worst_moment_and_not_the_sum():
@@ -101,3 +101,22 @@ def test_every_benchmark_has_a_name_and_a_run(name):
     spec.loader.exec_module(module)
     assert name == module.NAME
     assert callable(module.run)
+
+
+def test_rendering_is_measured_at_any_size():
+    sizes = rendering.Sizes(rays=8, samples=6, channels=4, shape=(6, 5, 4))
+    rows = rendering.feature_rows(sizes, repeats=1, name="langocc", memory=8)
+    assert [row.name for row in rows] == ["langocc"] * 4
+    assert rows[0].extra["difference"] < 1e-5
+    assert "8 rays x 6 samples, 4 channels, 6x5x4 voxels" in rows[0].shapes
+    assert rows[2].target == ">= 8x the plain form"
+
+
+def test_a_published_step_of_langocc_fits():
+    """On the meta device: no memory."""
+    full = langocc.step_bytes(langocc.langocc.full_r50_occ3d())
+    assert full["total"] == sum(value for name, value in full.items() if name != "total")
+    assert full["total"] < langocc.LIMIT
+    # The vectors of 640,000 voxels, 512 numbers each, before and after they are normalised.
+    assert full["backward"] == 2 * 640_000 * 512 * 4
+    assert full["kept"] > full["backward"]
