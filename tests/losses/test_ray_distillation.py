@@ -111,27 +111,33 @@ def plain(config, student, teacher, rays, segments):
 
     def render(logits):
         odds = logits[:FREE].logsumexp(dim=0) - logits[FREE]
-        fields = torch.cat([F.softplus(odds)[None], logits[:FREE]])
+        shown = logits[:FREE] if config.shows == "scores" else logits[:FREE].softmax(dim=0)
+        fields = torch.cat([F.softplus(odds)[None], shown])
         sampled = F.grid_sample(fields[None], where, align_corners=False)[0, :, :, 0]
         alpha = 1 - torch.exp(-sampled[0] * config.step)
         passed = torch.cat([torch.ones_like(alpha[:, :1]), (1 - alpha[:, :-1]).cumprod(dim=-1)], dim=-1)
         weights = passed * alpha
         ends = torch.cat([weights, 1 - weights.sum(dim=-1, keepdim=True)], dim=-1)
-        return ends, (weights * rays.t).sum(dim=-1), (weights[None] * sampled[1:]).sum(dim=-1).T
+        shown = (weights[None] * sampled[1:]).sum(dim=-1).T
+        if config.shows == "probabilities":
+            shown = torch.cat([shown, 1 - shown.sum(dim=-1, keepdim=True)], dim=-1)
+        return ends, (weights * rays.t).sum(dim=-1), shown
 
     (ends, depth, shown), (ends_t, depth_t, shown_t) = render(student), render(teacher)
     total = (ends_t * ((ends_t + 1e-6).log() - (ends + 1e-6).log())).sum(dim=-1).mean()
     total = total + F.smooth_l1_loss(depth, depth_t)
-    total = total + F.kl_div(shown.log_softmax(-1), shown_t.softmax(-1), reduction="batchmean")
+    says, says_t = [x if config.shows == "scores" else (x + 1e-6).log() for x in (shown, shown_t)]
+    total = total + F.kl_div(says.log_softmax(-1), says_t.softmax(-1), reduction="batchmean")
     unit, unit_t = F.normalize(shown, dim=-1), F.normalize(shown_t, dim=-1)
     groups = [segments == g for g in segments.unique() if (segments == g).sum() > 1]
     squares = [((unit_t[g] @ unit_t[g].T) - (unit[g] @ unit[g].T)).square().mean() for g in groups]
     return total + torch.stack(squares).mean()
 
 
-def test_values_and_gradients_equal_a_plain_reference():
+@pytest.mark.parametrize("shows", ["scores", "probabilities"])
+def test_values_and_gradients_equal_a_plain_reference(shows):
     torch.manual_seed(0)
-    config = replace(ALL, min_weight=0.0, num_rays=60, rays_per_segment=60)
+    config = replace(ALL, min_weight=0.0, num_rays=60, rays_per_segment=60, shows=shows)
     batch = double(make_batch(segments=torch.randint(0, 3, (1, 2, 6, 8))))
     student = torch.randn(1, 18, *GRID.shape, dtype=torch.float64).requires_grad_()
     teacher = torch.randn(1, 18, *GRID.shape, dtype=torch.float64)
@@ -142,6 +148,20 @@ def test_values_and_gradients_equal_a_plain_reference():
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
     gradients = [torch.autograd.grad(value, student)[0] for value in (found, expected)]
     assert torch.allclose(*gradients, atol=1e-12)
+
+
+def test_probabilities_of_what_a_ray_shows_and_of_nothing():
+    config = replace(ALL, shows="probabilities")
+    batch = double(make_batch())
+    rays = draw_rays(config, batch, 0, generator=generator())
+    same = wall(12)
+    same[15] = 5.0  # in the empty voxels too, for samples between them and the wall
+    _, _, shown = render_logits(config, same, rays, GRID, FREE)
+    sure = 1 / (1 + 16 * math.exp(-5.0))  # of class 15, beside 16 others that score 0
+    assert torch.allclose(shown[:, 15], torch.full_like(shown[:, 15], sure), atol=1e-3)
+    _, _, shown = render_logits(config, wall(30), rays, GRID, FREE)
+    assert torch.allclose(shown[:, -1], torch.ones_like(shown[:, -1])), "there is no wall: nothing is shown"
+    assert shown.shape[-1] == OCC3D.num_classes
 
 
 def test_rays_go_through_the_pixels_they_name():

@@ -26,6 +26,8 @@ from occkit.samples import Batch, Teaching
 
 SEGMENTS_PER_VIEW = 2**16
 """Segment ids of one image lie below this."""
+EPSILON = 1e-6
+"""Keeps the logarithm of a probability finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,9 @@ class RayDistillConfig:
     """Where rays end, metres of z-depth."""
     density: Literal["neg_free_logit", "logodds"] = "logodds"
     """How scores become densities; the public code has `neg_free_logit`."""
+    shows: Literal["scores", "probabilities"] = "scores"
+    """What is composited along a ray: class scores (the paper), where one voxel's large scores can outweigh all others;
+    or their softmax, with "nothing" as one more class for the rays that end nowhere."""
     min_weight: float = 1e-3
     """Samples whose weight is below this carry no semantics."""
     rays_per_segment: int = 32
@@ -158,7 +163,8 @@ def render_logits(
     Returns:
         weights: where each ray ends.
         depth: expected z-depth, metres.
-        semantics: composited scores of the occupied classes; empty rows where no loss needs them.
+        semantics: composited scores of the occupied classes, or their probabilities and that of hitting nothing; empty
+            rows where no loss needs them.
     """
     # Weights are differences of exponentials: too fine for half precision.
     rows = logits.reshape(logits.shape[0], -1).T.to(torch.promote_types(logits.dtype, torch.float32))
@@ -167,8 +173,12 @@ def render_logits(
     weights = render_weights_from_density(sigma, torch.full_like(rays.t, config.step))
     shown = weights.new_zeros(len(weights), 0)
     if config.semantics or config.affinity:
+        if config.shows == "probabilities":
+            semantics = semantics.softmax(dim=-1)
         # The weights of the semantics teach geometry too, as in the paper.
         shown = render_features(semantics.contiguous(), grid.shape, rays.points, weights, min_weight=config.min_weight)
+        if config.shows == "probabilities":
+            shown = torch.cat([shown, (1 - shown.sum(dim=-1, keepdim=True)).clamp(min=0)], dim=-1)
     return weights, render_depth(weights, rays.t), shown
 
 
@@ -194,7 +204,8 @@ def _compare(
     if config.depth:
         losses["ray_depth"] = config.depth * distill_depth(student[1], teacher[1])
     if config.semantics:
-        losses["semantics"] = config.semantics * distill_semantics(student[2], teacher[2])
+        shown = [side[2] if config.shows == "scores" else (side[2] + EPSILON).log() for side in (student, teacher)]
+        losses["semantics"] = config.semantics * distill_semantics(shown[0], shown[1])
     if config.affinity and segments is not None:
         value = distill_affinity(
             student[2], teacher[2], segments, max_rays=config.rays_per_segment, center=config.center
