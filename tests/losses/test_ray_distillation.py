@@ -111,14 +111,15 @@ def plain(config, student, teacher, rays, segments):
 
     def render(logits):
         odds = logits[:FREE].logsumexp(dim=0) - logits[FREE]
-        shown = logits[:FREE] if config.shows == "scores" else logits[:FREE].softmax(dim=0)
+        shown = logits[:FREE] if config.shows == "scores" else logits.softmax(dim=0)[:FREE]
         fields = torch.cat([F.softplus(odds)[None], shown])
         sampled = F.grid_sample(fields[None], where, align_corners=False)[0, :, :, 0]
         alpha = 1 - torch.exp(-sampled[0] * config.step)
         passed = torch.cat([torch.ones_like(alpha[:, :1]), (1 - alpha[:, :-1]).cumprod(dim=-1)], dim=-1)
         weights = passed * alpha
         ends = torch.cat([weights, 1 - weights.sum(dim=-1, keepdim=True)], dim=-1)
-        shown = (weights[None] * sampled[1:]).sum(dim=-1).T
+        kinds = sampled[1:] if config.shows == "scores" else sampled[1:] / sampled[1:].sum(dim=0)
+        shown = (weights[None] * kinds).sum(dim=-1).T
         if config.shows == "probabilities":
             shown = torch.cat([shown, 1 - shown.sum(dim=-1, keepdim=True)], dim=-1)
         return ends, (weights * rays.t).sum(dim=-1), shown
@@ -154,9 +155,7 @@ def test_probabilities_of_what_a_ray_shows_and_of_nothing():
     config = replace(ALL, shows="probabilities")
     batch = double(make_batch())
     rays = draw_rays(config, batch, 0, generator=generator())
-    same = wall(12)
-    same[15] = 5.0  # in the empty voxels too, for samples between them and the wall
-    _, _, shown = render_logits(config, same, rays, GRID, FREE)
+    _, _, shown = render_logits(config, wall(12), rays, GRID, FREE)
     sure = 1 / (1 + 16 * math.exp(-5.0))  # of class 15, beside 16 others that score 0
     assert torch.allclose(shown[:, 15], torch.full_like(shown[:, 15], sure), atol=1e-3)
     _, _, shown = render_logits(config, wall(30), rays, GRID, FREE)

@@ -56,7 +56,7 @@ class RayDistillConfig:
     """How scores become densities; the public code has `neg_free_logit`."""
     shows: Literal["scores", "probabilities"] = "scores"
     """What is composited along a ray: class scores (the paper), where one voxel's large scores can outweigh all others;
-    or their softmax, with "nothing" as one more class for the rays that end nowhere."""
+    or probabilities of the class where something is, with "nothing" as one more for rays that end nowhere (ours)."""
     min_weight: float = 1e-3
     """Samples whose weight is below this carry no semantics."""
     rays_per_segment: int = 32
@@ -173,10 +173,14 @@ def render_logits(
     weights = render_weights_from_density(sigma, torch.full_like(rays.t, config.step))
     shown = weights.new_zeros(len(weights), 0)
     if config.semantics or config.affinity:
-        if config.shows == "probabilities":
-            semantics = semantics.softmax(dim=-1)
         # The weights of the semantics teach geometry too, as in the paper.
-        shown = render_features(semantics.contiguous(), grid.shape, rays.points, weights, min_weight=config.min_weight)
+        carried, each = semantics, weights
+        if config.shows == "probabilities":
+            # Of being occupied by a class, so that a sample between a wall and the air shows the wall.
+            carried = rows.softmax(dim=-1)[:, torch.arange(rows.shape[1], device=rows.device) != free_id]
+            occupied = sample_trilinear(carried.sum(dim=-1, keepdim=True), grid.shape, rays.points)[..., 0]
+            each = weights / occupied.clamp(min=EPSILON)
+        shown = render_features(carried.contiguous(), grid.shape, rays.points, each, min_weight=config.min_weight)
         if config.shows == "probabilities":
             shown = torch.cat([shown, (1 - shown.sum(dim=-1, keepdim=True)).clamp(min=0)], dim=-1)
     return weights, render_depth(weights, rays.t), shown
