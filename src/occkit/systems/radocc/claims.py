@@ -1,7 +1,6 @@
 """What RadOcc claims, and what changes it."""
 
 from occkit.systems.radocc.recipes import (
-    PERFECT_SEGMENTS,
     SEGMENTS,
     TEACHING,
     few,
@@ -9,31 +8,43 @@ from occkit.systems.radocc.recipes import (
     few_labelled,
     few_logits,
     nano,
-    nano_attention,
-    nano_attention_none,
     nano_depth_map,
-    nano_double_softmax,
     nano_features,
     nano_logits,
     nano_none,
-    nano_perfect_segments,
-    nano_rays_300,
-    nano_rays_6000,
     nano_rdc,
     nano_rsc,
-    nano_stereo,
-    nano_stereo_none,
     nano_teacher,
+)
+from occkit.systems.radocc.variants import (
+    PERFECT_SEGMENTS,
+    few_60,
+    few_60_labelled,
+    few_attention,
+    few_attention_labelled,
+    few_perfect_segments,
+    few_rays_300,
+    few_scores,
+    few_stereo,
+    few_stereo_labelled,
+    nano_double_softmax,
 )
 from occkit.training.claim import Claim, Difference, Lesson, World
 
 CLAIM_WORLD = World(scenes=250, options=("--frames", "4", "--radius", "19.2"))
 """200 streets to learn from, a frame of each; 50 others to be scored on, two frames of each. The near half of each
 street: a quarter of the voxels, so that three dozen trainings are long enough."""
+LESSON = Lesson(
+    teacher="teacher",
+    folder=TEACHING,
+    features=True,
+    segments={SEGMENTS: "simulated", PERFECT_SEGMENTS: "perfect"},
+)
+"""What the teacher of either claim writes for its students."""
 
 
 def claim() -> Claim:
-    """Rendered distillation against none, dense distillation and depth maps, with all labels and with few."""
+    """Rendered distillation against none and dense distillation, with all labels and with few."""
     return Claim(
         system="radocc",
         sentence=(
@@ -44,9 +55,6 @@ def claim() -> Claim:
             "teacher": nano_teacher,
             "none": nano_none,
             "rendered": nano,
-            "rdc": nano_rdc,
-            "rsc": nano_rsc,
-            "depth_map": nano_depth_map,
             "logits": nano_logits,
             "features": nano_features,
             "few_labelled": few_labelled,
@@ -69,48 +77,61 @@ def claim() -> Claim:
                     Difference(arm=rendered, baseline=features, metric="occ3d.miou"),
                 )
             ),
-            Difference(arm="rdc", baseline="depth_map", metric="occ3d.miou"),
         ),
         world=CLAIM_WORLD,
         val_frames=100,
-        lesson=Lesson(teacher="teacher", folder=TEACHING, features=True, segments={SEGMENTS: "simulated"}),
+        lesson=LESSON,
         seeds=3,
     )
 
 
 def effects() -> Claim:
-    """What rays, segments and the form of the loss change, and whether other students learn too."""
+    """What the parts of the loss, rays, segments and the number of labels change, and whether other students learn too.
+
+    With the same `--out` as `claim`'s, worlds, teachers and the arms both have are made once.
+    """
     return Claim(
         system="radocc.effects",
         sentence=(
-            "More rays and better segments help, the public code's form of the divergence does nothing, and students "
-            "with stereo and with deformable attention learn from the same teacher."
+            "Where rays end teaches more than rendered depth maps; more rays and better segments help; the public "
+            "code's form of the divergence does nothing; students with stereo and with deformable attention learn from "
+            "the same teacher."
         ),
         arms={
             "teacher": nano_teacher,
             "none": nano_none,
             "rendered": nano,
-            "rays_300": nano_rays_300,
-            "rays_6000": nano_rays_6000,
-            "perfect_segments": nano_perfect_segments,
+            "rdc": nano_rdc,
+            "rsc": nano_rsc,
+            "depth_map": nano_depth_map,
             "double_softmax": nano_double_softmax,
-            "stereo_none": nano_stereo_none,
-            "stereo_rendered": nano_stereo,
-            "attention_none": nano_attention_none,
-            "attention_rendered": nano_attention,
+            "few_labelled": few_labelled,
+            "few_rendered": few,
+            "few_scores": few_scores,
+            "few_rays_300": few_rays_300,
+            "few_perfect_segments": few_perfect_segments,
+            "few_60_labelled": few_60_labelled,
+            "few_60_rendered": few_60,
+            "few_stereo_labelled": few_stereo_labelled,
+            "few_stereo_rendered": few_stereo,
+            "few_attention_labelled": few_attention_labelled,
+            "few_attention_rendered": few_attention,
         },
         lines=(
-            Difference(arm="rays_6000", baseline="rays_300", metric="occ3d.miou"),
-            Difference(arm="perfect_segments", baseline="rendered", metric="occ3d.miou"),
+            Difference(arm="rdc", baseline="depth_map", metric="occ3d.miou"),
+            Difference(arm="rendered", baseline="rdc", metric="occ3d.miou"),
+            Difference(arm="rendered", baseline="rsc", metric="occ3d.miou"),
             Difference(arm="none", baseline="double_softmax", metric="occ3d.miou", threshold=-0.005),
             Difference(arm="double_softmax", baseline="none", metric="occ3d.miou", threshold=-0.005),
-            Difference(arm="stereo_rendered", baseline="stereo_none", metric="occ3d.miou"),
-            Difference(arm="attention_rendered", baseline="attention_none", metric="occ3d.miou"),
+            Difference(arm="few_rendered", baseline="few_scores", metric="occ3d.miou"),
+            Difference(arm="few_rendered", baseline="few_rays_300", metric="occ3d.miou"),
+            Difference(arm="few_perfect_segments", baseline="few_rendered", metric="occ3d.miou"),
+            Difference(arm="few_60_rendered", baseline="few_60_labelled", metric="occ3d.miou"),
+            Difference(arm="few_stereo_rendered", baseline="few_stereo_labelled", metric="occ3d.miou"),
+            Difference(arm="few_attention_rendered", baseline="few_attention_labelled", metric="occ3d.miou"),
         ),
         world=CLAIM_WORLD,
         val_frames=100,
-        lesson=Lesson(
-            teacher="teacher", folder=TEACHING, segments={SEGMENTS: "simulated", PERFECT_SEGMENTS: "perfect"}
-        ),
+        lesson=LESSON,
         seeds=3,
     )

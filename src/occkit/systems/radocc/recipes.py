@@ -1,4 +1,7 @@
-"""RadOcc's recipes: teachers, students and baselines, tiny, small and of the published sizes."""
+"""RadOcc's recipes: teachers, students and baselines, tiny, small and of the published sizes.
+
+What shows the method's parts one by one is in `variants.py`.
+"""
 
 from dataclasses import replace
 
@@ -20,10 +23,10 @@ TEACHING = "teaching/radocc"
 """Where the recipes look for the teacher's outputs, below the data's folder."""
 SEGMENTS = "segments/simulated"
 """Where the small recipes look for segments."""
-PERFECT_SEGMENTS = "segments/perfect"
-"""Where the recipe that shows what better segments would give looks for them."""
 NANO_CHANNELS = 30
 """Channels of the volume that `lift.nano` lifts, and its teacher too."""
+NANO_RAYS = RayDistillConfig(num_rays=6000, far=29.0, shows="probabilities")
+"""Rays of the small recipes, without any weight: through as many of a hundred pixels as the paper's."""
 
 
 def _student(recipe: Recipe) -> LiftConfig:
@@ -80,7 +83,7 @@ def _taught(name: str, rays: RayDistillConfig | None = None, *, logits: float = 
     assert isinstance(base.system, RadOccConfig)
     system = replace(
         base.system,
-        rays=rays or RayDistillConfig(),
+        rays=rays or NANO_RAYS,
         logits=logits,
         features=features,
         teacher_channels=NANO_CHANNELS if features else 0,
@@ -97,86 +100,29 @@ def _taught(name: str, rays: RayDistillConfig | None = None, *, logits: float = 
 
 def nano() -> Recipe:
     """A student taught by `nano_teacher` along rays: where they end, what they show, how segments hang together."""
-    return _taught("nano", RayDistillConfig(termination=0.1, semantics=0.1, affinity=1.0))
+    return _taught("nano", replace(NANO_RAYS, termination=0.1, semantics=0.1, affinity=1.0))
 
 
-def _nano_rays(num_rays: int) -> Recipe:
-    base = nano()
-    assert isinstance(base.system, RadOccConfig)
-    system = replace(base.system, rays=replace(base.system.rays, num_rays=num_rays))
-    return replace(base, name=f"radocc.nano_rays_{num_rays}", system=system)
-
-
-def nano_rays_300() -> Recipe:
-    """`nano` with a fifth of the rays."""
-    return _nano_rays(300)
-
-
-def nano_rays_6000() -> Recipe:
-    """`nano` with four times the rays."""
-    return _nano_rays(6000)
-
-
-def nano_perfect_segments() -> Recipe:
-    """`nano` with the true segments of the world: what a better segmenter could give."""
-    base = nano()
-    return replace(base, name="radocc.nano_perfect_segments", data=replace(base.data, segments=PERFECT_SEGMENTS))
+def with_rays(recipe: Recipe, name: str, **changes: object) -> Recipe:
+    """Return a recipe of RadOcc under another name, its rays changed."""
+    assert isinstance(recipe.system, RadOccConfig)
+    rays = replace(recipe.system.rays, **changes)
+    return replace(recipe, name=f"radocc.{name}", system=replace(recipe.system, rays=rays))
 
 
 def nano_rdc() -> Recipe:
     """`nano` with nothing but where rays end."""
-    return _taught("nano_rdc", RayDistillConfig(termination=0.1))
+    return _taught("nano_rdc", replace(NANO_RAYS, termination=0.1))
 
 
 def nano_rsc() -> Recipe:
     """`nano` with nothing but what rays show."""
-    return _taught("nano_rsc", RayDistillConfig(semantics=0.1, affinity=1.0))
+    return _taught("nano_rsc", replace(NANO_RAYS, semantics=0.1, affinity=1.0))
 
 
 def nano_depth_map() -> Recipe:
     """Rendered depth maps instead of distributions: what the paper advises against."""
-    return _taught("nano_depth_map", RayDistillConfig(depth=0.1))
-
-
-def nano_double_softmax() -> Recipe:
-    """`nano_rdc` with the termination loss of the public code, for reproduction."""
-    return _taught("nano_double_softmax", RayDistillConfig(termination=100.0, double_softmax=True))
-
-
-def _with_student(recipe: Recipe, name: str, student: LiftConfig, **data: int) -> Recipe:
-    assert isinstance(recipe.system, RadOccConfig)
-    system = replace(recipe.system, student=replace(student, image_steps=recipe.system.student.image_steps))
-    return replace(recipe, name=f"radocc.{name}", system=system, data=replace(recipe.data, **data))
-
-
-def nano_stereo_none() -> Recipe:
-    """A student whose depth is matched with the frame before, alone."""
-    return _with_student(nano_none(), "nano_stereo_none", _student(lift.nano_stereo()), num_past=1)
-
-
-def nano_stereo() -> Recipe:
-    """The same, taught along rays."""
-    return _with_student(nano(), "nano_stereo", _student(lift.nano_stereo()), num_past=1)
-
-
-def _attention_student() -> LiftConfig:
-    base = _student(lift.nano())
-    return replace(
-        base,
-        lift_stride=(2, 2, 8),
-        depth=replace(base.depth, context_channels=48),
-        lift=AttentionLiftConfig(layers=2, heads=4, heights=4, points=2, neighbours=4, hidden=96),
-    )
-
-
-def nano_attention_none() -> Recipe:
-    """A BEVFormer-type student, alone: deformable attention from flat cells of 1.6 m into the images."""
-    return _with_student(nano_none(), "nano_attention_none", _attention_student())
-
-
-def nano_attention() -> Recipe:
-    """The same, taught along rays."""
-    return _with_student(nano(), "nano_attention", _attention_student())
+    return _taught("nano_depth_map", replace(NANO_RAYS, depth=0.1))
 
 
 def nano_logits() -> Recipe:
@@ -189,15 +135,22 @@ def nano_features() -> Recipe:
     return _taught("nano_features", features=0.5)
 
 
-def _few(recipe: Recipe) -> Recipe:
-    """The labels of 60 of the 200 frames, one frame of each step; the teacher, who saw all, speaks on the others."""
+FEW = 24
+"""Labelled frames of the recipes with few labels: 12 of 100."""
+
+
+def _few(recipe: Recipe, frames: int = FEW) -> Recipe:
+    """The labels of few of the 200 frames, one frame of each step; the teacher, who saw all, speaks on the others.
+
+    Longer than `nano`: what few labels teach is soon learnt.
+    """
     name = recipe.name.replace("nano", "few", 1)
-    return replace(recipe, name=name, max_labelled_frames=60, labelled_share=0.5)
+    return replace(recipe, name=name, max_labelled_frames=frames, labelled_share=0.5, steps=1000)
 
 
 def few() -> Recipe:
-    """`nano` with few labelled frames."""
-    return _few(nano())
+    """`nano` with few labelled frames, and three times its weights."""
+    return _few(with_rays(nano(), "nano", termination=0.3, semantics=0.3, affinity=3.0))
 
 
 def few_labelled() -> Recipe:
@@ -206,8 +159,8 @@ def few_labelled() -> Recipe:
 
 
 def few_logits() -> Recipe:
-    """`nano_logits` with few labelled frames."""
-    return _few(nano_logits())
+    """`nano_logits` with few labelled frames, and three times its weight."""
+    return _few(_taught("nano_logits", logits=3.0))
 
 
 def few_features() -> Recipe:
