@@ -6,7 +6,7 @@ from occkit.nn.attention import AttentionLiftConfig
 from occkit.systems import lift
 from occkit.systems.lift import LiftConfig
 from occkit.systems.radocc.network import RadOccConfig
-from occkit.systems.radocc.recipes import few, few_labelled, nano_rdc, with_rays
+from occkit.systems.radocc.recipes import few, few_none, nano_rdc, with_rays
 from occkit.training.recipe import Recipe
 
 PERFECT_SEGMENTS = "segments/perfect"
@@ -34,14 +34,19 @@ def few_perfect_segments() -> Recipe:
     return replace(base, name="radocc.few_perfect_segments", data=replace(base.data, segments=PERFECT_SEGMENTS))
 
 
+def few_labelled() -> Recipe:
+    """`few_none` on the labelled frames alone: each step sees two of them."""
+    return replace(few_none(), name="radocc.few_labelled", labelled_share=1.0)
+
+
 def few_60() -> Recipe:
     """`few` with the labels of 60 frames."""
     return replace(few(), name="radocc.few_60", max_labelled_frames=60)
 
 
-def few_60_labelled() -> Recipe:
-    """`few_labelled` with 60 frames."""
-    return replace(few_labelled(), name="radocc.few_60_labelled", max_labelled_frames=60)
+def few_60_none() -> Recipe:
+    """`few_none` with 60 frames."""
+    return replace(few_none(), name="radocc.few_60_none", max_labelled_frames=60)
 
 
 def _with_student(recipe: Recipe, name: str, student: LiftConfig, *, num_past: int = 0) -> Recipe:
@@ -57,9 +62,9 @@ def _stereo_student() -> LiftConfig:
     return student
 
 
-def few_stereo_labelled() -> Recipe:
-    """A student whose depth is matched with the frame before, on the labelled frames alone."""
-    return _with_student(few_labelled(), "few_stereo_labelled", _stereo_student(), num_past=1)
+def few_stereo_none() -> Recipe:
+    """A student whose depth is matched with the frame before, alone."""
+    return _with_student(few_none(), "few_stereo_none", _stereo_student(), num_past=1)
 
 
 def few_stereo() -> Recipe:
@@ -78,9 +83,9 @@ def _attention_student() -> LiftConfig:
     )
 
 
-def few_attention_labelled() -> Recipe:
-    """A BEVFormer-type student on the labelled frames alone: deformable attention from flat cells of 1.6 m."""
-    return _with_student(few_labelled(), "few_attention_labelled", _attention_student())
+def few_attention_none() -> Recipe:
+    """A BEVFormer-type student, alone: deformable attention from flat cells of 1.6 m into the images."""
+    return _with_student(few_none(), "few_attention_none", _attention_student())
 
 
 def few_attention() -> Recipe:
