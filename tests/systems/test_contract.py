@@ -10,7 +10,7 @@ import torch
 from occkit.samples import Batch, Prediction, collate
 from occkit.taxonomy import TAXONOMIES
 from occkit.training.checkpoint import from_pretrained, save_pretrained
-from occkit.training.claim_run import load_claim
+from occkit.training.claim_results import load_claim
 from occkit.training.recipe import Recipe, available_systems, load_recipe, recipes_in
 from occkit.training.recipe_json import recipe_from_json, recipe_to_json
 from occkit.training.system import build_system, conditional_parameters, losses, predict

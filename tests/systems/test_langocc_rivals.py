@@ -21,7 +21,7 @@ from occkit.systems.langocc import (
     spherical_harmonics,
 )
 from occkit.taxonomy import OCC3D
-from occkit.training.claim_run import load_claim
+from occkit.training.claim_results import load_claim
 from occkit.training.recipe import recipes_in
 from occkit.training.system import conditional_parameters
 

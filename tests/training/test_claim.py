@@ -17,10 +17,12 @@ from occkit.data import DataConfig, open_dataset
 from occkit.errors import ConfigError, OcckitError
 from occkit.files import read_json, write_bytes, write_json, write_npz
 from occkit.systems import lift
-from occkit.training import claim_run
+from occkit.training import claim_arm, claim_run
 from occkit.training.claim import AtLeast, Claim, Difference, Lesson, Ratio, World, flatten, judge, mean_interval
+from occkit.training.claim_arm import run_arm
 from occkit.training.claim_card import write_card
-from occkit.training.claim_run import load_claim, run_arm, run_claim
+from occkit.training.claim_results import load_claim, world_identity
+from occkit.training.claim_run import run_claim
 from occkit.training.recipe import load_file
 from occkit.training.recipe_json import as_of_today, recipe_to_json
 from occkit.training.world_queries import LONG_TAIL
@@ -119,6 +121,12 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return ran
 
 
+def claimed(monkeypatch: pytest.MonkeyPatch, claim: Claim) -> None:
+    """Let every name stand for this claim."""
+    for module in (claim_run, claim_arm):
+        monkeypatch.setattr(module, "load_claim", lambda name: claim)
+
+
 def make_world_like(root: Path, made: list[int]) -> claim_run.MakeWorld:
     def make_world(world: World, seed: int, folder: Path) -> None:
         assert world.preset == "kitti-nano"
@@ -175,18 +183,18 @@ def test_results_of_another_recipe_are_not_kept(
     claim = load_claim(system)
     changed = replace(claim.arms["short"](), steps=2)
     arms = {"long": claim.arms["long"], "short": lambda: changed}
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, arms=arms))
+    claimed(monkeypatch, replace(claim, arms=arms))
     outcome = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[3:] == [("short", "0")]
     assert outcome.recipes["short"]["steps"] == 2
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, arms=arms, val_frames=1))
+    claimed(monkeypatch, replace(claim, arms=arms, val_frames=1))
     fewer = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[4:] == [("prior", "0"), ("long", "0"), ("short", "0")]
     assert fewer.recipes["short"]["max_val_frames"] == 1
     assert fewer.scores["prior"] != outcome.scores["prior"]
     assert fewer.scores["long"]["cost.train_s"] != outcome.scores["long"]["cost.train_s"], "trained anew"
     again = replace(claim, arms=arms, val_frames=1, protocols=("monoscene",))
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: again)
+    claimed(monkeypatch, again)
     other = run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert in_process[7:] == [("prior", "0"), ("long", "0"), ("short", "0")]
     assert other.scores["long"].keys().isdisjoint({"semantickitti.miou"})
@@ -208,9 +216,9 @@ def test_only_worlds_that_some_arm_still_needs_are_made(
 
 def test_the_commands_of_a_world_are_part_of_what_it_is() -> None:
     plain = World(scenes=2)
-    assert "commands" not in claim_run._world_identity(plain, 0), "results from before there were commands still count"
+    assert "commands" not in world_identity(plain, 0), "results from before there were commands still count"
     labelled = replace(plain, commands=(("label", "--data", "{root}"),))
-    identity = claim_run._world_identity(labelled, 0)
+    identity = world_identity(labelled, 0)
     assert identity["commands"] == [["label", "--data", "{root}"]]
     assert json.loads(json.dumps(identity)) == identity
 
@@ -242,9 +250,9 @@ def test_depth_is_scored_where_a_claim_asks_for_it(
         for label in folder.rglob("*.label"):
             write_bytes(label.parents[1] / "velodyne" / f"{label.stem}.bin", ahead.tobytes())
 
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, depth=False))
+    claimed(monkeypatch, replace(claim, depth=False))
     without = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    claimed(monkeypatch, claim)
     outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
     # The prior knows the row of both points: the lower median of 8 and 16 is wrong by half at one of them.
     assert outcome.scores["prior"]["depth.abs_rel"] == [pytest.approx(0.25)]
@@ -265,9 +273,9 @@ def test_what_a_command_of_the_world_scored_is_a_row_beside_the_arms(
         make_world_like(tiny_kitti, [])(world, seed, folder)
         (folder / "labels.json").write_text(json.dumps({"semantickitti": {"miou": 0.25 + seed, "frames": 3}}))
 
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: plain)
+    claimed(monkeypatch, plain)
     run_claim(str(recipes), tmp_path, make_world, seeds=[0, 1], report=lambda line: None)
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    claimed(monkeypatch, claim)
     outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0, 1], report=lambda line: None)
     assert outcome.scores["labels"] == {"semantickitti.miou": [0.25, 1.25]}
     assert in_process[6:] == [("prior", "0"), ("prior", "1")], "trained arms are kept"
@@ -298,9 +306,9 @@ def test_retrieval_is_scored_where_a_claim_asks_for_it(
             hit = np.repeat(np.array([words.index("mailbox"), words.index("road")], dtype=np.uint8), 5)
             write_npz(folder / "truth" / "08" / label.stem / "points.npz", words=hit)
 
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: replace(claim, retrieval=False))
+    claimed(monkeypatch, replace(claim, retrieval=False))
     without = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    claimed(monkeypatch, claim)
     outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
     assert not any(name.startswith("retrieval") for name in without.scores["wordy"])
     assert outcome.scores["prior"]["retrieval.langocc.map"] == [0.5]
@@ -327,24 +335,27 @@ def test_a_teacher_comes_first_and_teaches_in_its_world(
 ) -> None:
     plain = load_claim(str(recipes))
     claim = replace(plain, lesson=Lesson(teacher="short", folder="teaching/tiny"))
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    claimed(monkeypatch, claim)
     make_world, out = make_world_like(tiny_kitti, []), tmp_path / "out"
     run_claim(str(recipes), out, make_world, seeds=[0, 1], report=lambda line: None)
     assert [arm for arm, _ in in_process] == ["prior", "short", "prior", "short", "long", "long"]
     for seed in (0, 1):
         written = list((out / f"worlds/{seed}/teaching/tiny").rglob("*.npz"))
         assert len(written) == 10
-    # A world that was made again has nobody's teaching: the teacher, and nobody else, is asked once more.
+    # A world that was made again has nobody's teaching, which matters as long as somebody is to be taught.
     shutil.rmtree(out / "worlds/1/teaching")
     run_claim(str(recipes), out, make_world, seeds=[0, 1], report=lambda line: None)
-    assert in_process[6:] == [("short", "1")]
+    assert len(in_process) == 6
+    (out / "results/long-1.json").unlink()
+    run_claim(str(recipes), out, make_world, seeds=[0, 1], report=lambda line: None)
+    assert in_process[6:] == [("short", "1"), ("long", "1")]
     # Students of another teacher are other students.
     taught = replace(claim.arms["short"](), steps=2)
     other = replace(claim, arms={"long": claim.arms["long"], "short": lambda: taught})
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: other)
+    claimed(monkeypatch, other)
     shutil.rmtree(out / "worlds")
     run_claim(str(recipes), out, make_world, seeds=[0], report=lambda line: None)
-    assert in_process[7:] == [("short", "0"), ("long", "0")]
+    assert in_process[8:] == [("short", "0"), ("long", "0")]
 
 
 def test_a_teacher_speaks_about_the_frames_that_are_trained_on(
@@ -353,7 +364,7 @@ def test_a_teacher_speaks_about_the_frames_that_are_trained_on(
     plain = load_claim(str(recipes))
     arms = {name: (lambda make=make: replace(make(), max_train_frames=3)) for name, make in plain.arms.items()}
     claim = replace(plain, arms=arms, lesson=Lesson(teacher="short", folder="teaching/tiny"))
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    claimed(monkeypatch, claim)
     run_claim(str(recipes), tmp_path, make_world_like(tiny_kitti, []), seeds=[0], report=lambda line: None)
     root = tmp_path / "worlds/0"
     written = {path.stem for path in (root / "teaching/tiny").glob("**/*.npz")}
@@ -369,7 +380,7 @@ def test_students_wait_for_the_teacher_of_their_own_seed_alone(
     student = replace(make(), data=replace(make().data, teaching="teaching/tiny"))
     arms = {"student": lambda: student, **plain.arms}
     claim = replace(plain, arms=arms, lesson=Lesson(teacher="short", folder="teaching/tiny"))
-    monkeypatch.setattr(claim_run, "load_claim", lambda name: claim)
+    claimed(monkeypatch, claim)
     student_ran, ran = threading.Event(), list[tuple[str, int]]()
 
     def spawn(arguments: list[str], arm: str, seed: int, *rest: object) -> None:
@@ -391,7 +402,7 @@ def test_students_wait_for_the_teacher_of_their_own_seed_alone(
         return kept if (arm, seed) in ran else None
 
     monkeypatch.setattr(claim_run, "_spawn", spawn)
-    monkeypatch.setattr(claim_run, "_finished", finished)
+    monkeypatch.setattr(claim_run, "finished_result", finished)
     run_claim(str(recipes), tmp_path, make_world_like(tiny_kitti, []), seeds=[0, 1], jobs=2, report=lambda line: None)
     assert ran.index(("student", 1)) > ran.index(("short", 1)) > ran.index(("student", 0))
     assert ran.index(("long", 0)) < ran.index(("student", 0)), "who needs no teacher does not wait"

@@ -11,6 +11,7 @@ from occkit.cli import reproduce as reproduce_command
 from occkit.files import read_json
 from occkit.training import claim_run
 from occkit.training.checkpoint import load_run
+from occkit.training.claim_arm import run_arm
 from occkit.training.evaluate import write_predictions
 from occkit.training.loop import _frames
 
@@ -125,7 +126,7 @@ def test_reproduce_writes_the_card(
 
     def spawn(arguments: list[str], *rest: object) -> None:
         system, arm, seed, world_seed, out = arguments
-        claim_run.run_arm(system, arm, int(seed), int(world_seed), Path(out))
+        run_arm(system, arm, int(seed), int(world_seed), Path(out))
 
     monkeypatch.setattr(reproduce_command, "_make_world", make_world)
     monkeypatch.setattr(claim_run, "_spawn", spawn)

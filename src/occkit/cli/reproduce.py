@@ -45,7 +45,8 @@ def main(argv: list[str]) -> int:
         if value is not None and value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
     from occkit.training.claim_card import write_card
-    from occkit.training.claim_run import load_claim, run_claim
+    from occkit.training.claim_results import load_claim
+    from occkit.training.claim_run import run_claim
 
     claim = load_claim(args.system)
     out = args.out or Path("runs") / f"reproduce-{claim.system}"

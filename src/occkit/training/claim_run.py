@@ -1,50 +1,34 @@
 """Running a claim: every arm and seed in a fresh process, each kept as a JSON file, so that an interrupted run goes on.
 
-Below the output folder: `worlds/<seed>/`, `runs/<arm>-<seed>/` (training runs), `results/<arm>-<seed>.json`, `logs/`.
-One arm and seed is `python -m occkit.training.claim_run SYSTEM ARM SEED WORLD_SEED OUT`, which is also what runs here.
+What is kept and where is in `claim_results.py`, what a process does in `claim_arm.py`.
 """
 
-import importlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from accelerate.utils import gather_object
-
-from occkit.data.datasets import open_dataset
-from occkit.data.frames import DataConfig, FrameDataset
-from occkit.data.teaching import DESCRIPTION
-from occkit.errors import ConfigError, DataError, OcckitError
+from occkit.errors import DataError, OcckitError
 from occkit.files import read_json, write_json
-from occkit.foundation import SimulatedSegmenterConfig
-from occkit.training import environment
-from occkit.training.checkpoint import load_run
-from occkit.training.claim import PRIOR, Claim, Lesson, Scores, World, flatten
-from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
-from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
-from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
-from occkit.training.loop import train
-from occkit.training.processes import process_device, process_state
-from occkit.training.recipe import Recipe, available_systems, load_file
-from occkit.training.recipe_json import as_of_today, recipe_to_json
-from occkit.training.system import AnswersWords, RendersDepth
-from occkit.training.teach import write_segment_maps, write_teachings
-from occkit.training.world_queries import world_queries
+from occkit.training import claim_arm
+from occkit.training.claim import PRIOR, Claim, Scores, World
+from occkit.training.claim_results import (
+    arm_recipe,
+    finished_result,
+    load_claim,
+    log_path,
+    world_folder,
+    world_identity,
+)
+from occkit.training.recipe_json import recipe_to_json
 
 MakeWorld = Callable[[World, int, Path], None]
 """Writes the world of a seed to a folder; handed in, because training does not know how worlds are made."""
-
-_SWEEPS = DataConfig(load_points=True, load_depth=False)
-"""What queries are made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,33 +49,6 @@ class Outcome:
     """Seconds that the arms took, added up."""
     cpu_s: float
     """Processor seconds of the arms, added up."""
-
-
-def load_claim(system: str) -> Claim:
-    """Return a claim of a system.
-
-    Args:
-        system: name of a system of occkit, or the path of a Python file with a function `claim() -> Claim`. Another
-            claim than that one is `radocc.effects`, or `file.py:effects`.
-
-    Raises:
-        ConfigError: if there is no such system or it claims nothing.
-    """
-    if ".py" in system:
-        file, _, name = system.partition(":")
-        module = load_file(Path(file))
-    else:
-        known, _, name = system.partition(".")
-        if known not in available_systems():
-            raise ConfigError(f"system {system!r}: there are {', '.join(available_systems())}; or give a FILE.py")
-        module = importlib.import_module(f"occkit.systems.{known}")
-    function = getattr(module, name or "claim", None)
-    claim = function() if callable(function) else None
-    if not isinstance(claim, Claim):
-        raise ConfigError(
-            f"system {system!r} claims nothing: {module.__file__} has no function {name or 'claim'}() -> Claim"
-        )
-    return claim
 
 
 def run_claim(
@@ -122,7 +79,7 @@ def run_claim(
     """
     claim = load_claim(system)
     for seed in seeds:
-        if any(_finished(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
+        if any(finished_result(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
             _world(claim.world, world_seed + seed, out, make_world)
     first = {PRIOR} if claim.lesson is None else {PRIOR, claim.lesson.teacher}
     # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone.
@@ -134,13 +91,13 @@ def run_claim(
         arm, seed = item
         if claim.lesson is not None and arm not in first and _is_taught(claim, arm):
             running[claim.lesson.teacher, seed].result()
-        kept = _finished(claim, arm, seed, world_seed, out)
+        kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
-            report(f"{arm:>24}  seed {seed}  running; log {_log(out, arm, seed)}")
+            report(f"{arm:>24}  seed {seed}  running; log {log_path(out, arm, seed)}")
             _spawn([system, arm, str(seed), str(world_seed), str(out)], arm, seed, out, processes, threads)
-            kept = _finished(claim, arm, seed, world_seed, out)
+            kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
-            raise OcckitError(f"arm {arm}, seed {seed}: ended without a result; see {_log(out, arm, seed)}")
+            raise OcckitError(f"arm {arm}, seed {seed}: ended without a result; see {log_path(out, arm, seed)}")
         report(f"{arm:>24}  seed {seed}  {kept['wall_s']:7.0f} s  {_headline(kept['scores'])}")
         return kept
 
@@ -156,174 +113,15 @@ def run_claim(
     return _outcome(claim, seeds, results)
 
 
-def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> None:
-    """Train and score one arm with one seed in this process, or in these under torchrun, and write its result."""
-    started = time.perf_counter()
-    claim = load_claim(system)
-    root = _world_folder(out, world_seed + seed)
-    state, identity = process_state(), _identity(claim, arm, seed, world_seed)
-    device = process_device()
-    earlier, rows = 0.0, dict[str, dict[str, float]]()
-    if arm == PRIOR:
-        prior = fit_prior(open_dataset(root, split="train", config=DataConfig()))
-        frames = _scored(claim, root, DataConfig())
-        scores = flatten(evaluate_prior(prior, frames, claim.protocols).report())
-        if claim.depth:
-            depth = fit_depth_prior(open_dataset(root, split="train", config=DataConfig()))
-            scores |= flatten({"depth": evaluate_depth_prior(depth, frames).report()})
-        rows = {row: flatten(read_json(root / file)) for row, file in claim.reports.items()}
-        if claim.retrieval:
-            swept = _scored(claim, root, _SWEEPS)
-            scores |= flatten(flat_retrieval(evaluate_no_ranking(swept, world_queries(swept)).report()))
-    else:
-        recipe = _recipe(claim, arm, seed)
-        run, resume = _run_folder(out, arm, seed, identity)
-        earlier = _train_seconds(run, recipe, state.num_processes) if resume else 0.0
-        before = environment.memory_in_use(device)
-        # What is validated on the way decides nothing: the last weights are scored below.
-        if not train(replace(recipe, evaluate_every=None), root, run, resume=resume).finished:
-            raise KeyboardInterrupt
-        memory = max(0, environment.peak_memory(device) - before)
-        # The last weights and not the best: those were chosen by the frames that are scored here.
-        model, _ = load_run(run, weights="last", device=device, code=_code(system))
-        seconds = _train_seconds(run, recipe, state.num_processes)
-        costs = {"cost.train_s": seconds, "cost.train_gb": memory / 1e9, "cost.parameters": float(_size(model))}
-        frames = _scored(claim, root, recipe.data)
-        scores = costs | flatten(evaluate_model(model, frames, claim.protocols).report())
-        if claim.depth and isinstance(model, RendersDepth):
-            measured = _scored(claim, root, replace(recipe.data, load_depth=True))
-            scores |= flatten({"depth": evaluate_depth(model, measured).report()})
-        if claim.retrieval and isinstance(model, AnswersWords):
-            queries = world_queries(_scored(claim, root, _SWEEPS))
-            scores |= flatten(flat_retrieval(report_retrieval(model, root, recipe.data, queries, split="val")))
-        if claim.lesson is not None and claim.lesson.teacher == arm:
-            _teach(claim, claim.lesson, model, recipe, root)
-    cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
-    if state.is_main_process:
-        result = identity | {
-            "scores": scores,
-            "rows": rows,
-            "commit": _commits(out, arm, seed),
-            "device": environment.device_name(device),
-            "wall_s": earlier + time.perf_counter() - started,
-            "cpu_s": cpu_s,
-        }
-        write_json(_result(out, arm, seed), result)
-
-
 def _is_taught(claim: Claim, arm: str) -> bool:
     data = claim.arms[arm]().data
     return data.teaching is not None or data.segments is not None
 
 
-def _scored(claim: Claim, root: Path, config: DataConfig) -> FrameDataset:
-    val_set = open_dataset(root, split="val", config=config)
-    return val_set if claim.val_frames is None else val_set.spread(claim.val_frames)
-
-
-def _teach(claim: Claim, lesson: Lesson, model: torch.nn.Module, recipe: Recipe, root: Path) -> None:
-    """Write what the students of a world need, for the frames that they look at."""
-    looked_at = _training_frames(claim, root)
-    write_teachings(model, _only(looked_at, root, recipe.data), root / lesson.folder, features=lesson.features)
-    for folder, kind in lesson.segments.items():
-        if process_state().is_main_process:
-            images = _only(looked_at, root, DataConfig(cameras=recipe.data.cameras, load_depth=False))
-            make = SimulatedSegmenterConfig.perfect if kind == "perfect" else SimulatedSegmenterConfig
-            write_segment_maps(make(root=root).build(), images, root / folder)
-
-
-def _training_frames(claim: Claim, root: Path) -> frozenset[str]:
-    """Return the frames that some arm trains on."""
-    chosen: set[str] = set()
-    for make in claim.arms.values():
-        recipe = make()
-        frames = open_dataset(root, split="train", config=recipe.data, training=True)
-        chosen |= set((frames.spread(recipe.max_train_frames) if recipe.max_train_frames else frames).tokens)
-    return frozenset(chosen)
-
-
-def _only(tokens: frozenset[str], root: Path, config: DataConfig) -> FrameDataset:
-    frames = open_dataset(root, split="train", config=config)
-    frames.tokens = tuple(token for token in frames.tokens if token in tokens)
-    return frames
-
-
-def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
-    """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
-    run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
-    # Another protocol asks for another evaluation of the same training.
-    evaluation = ("protocols", "depth", "retrieval")
-    identity = {key: value for key, value in identity.items() if key not in evaluation}
-    same = marker.is_file() and _refreshed(read_json(marker)) == identity
-    resume = same and any((run / "state").glob("[0-9]*"))
-    state = process_state()
-    state.wait_for_everyone()
-    if state.is_main_process:
-        if not resume:
-            shutil.rmtree(run, ignore_errors=True)
-        write_json(marker, identity)
-    state.wait_for_everyone()
-    return run, resume
-
-
-def _identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str, Any]:
-    """Return what must be unchanged for a kept result to count."""
-    recipe = None if arm == PRIOR else recipe_to_json(_recipe(claim, arm, seed))
-    world = _world_identity(claim.world, world_seed + seed)
-    identity = {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
-    if claim.depth:
-        identity["depth"] = True
-    if claim.reports and arm == PRIOR:
-        identity["reports"] = dict(claim.reports)
-    if claim.retrieval:
-        identity["retrieval"] = True
-    if claim.val_frames is not None:
-        identity["val_frames"] = claim.val_frames
-    if claim.lesson is not None and arm != PRIOR:
-        taught_by = recipe_to_json(_recipe(claim, claim.lesson.teacher, seed))
-        identity["lesson"] = {**asdict(claim.lesson), "recipe": taught_by}
-    return identity
-
-
-def _recipe(claim: Claim, arm: str, seed: int) -> Recipe:
-    recipe = replace(claim.arms[arm](), seed=seed)
-    return recipe if claim.val_frames is None else replace(recipe, max_val_frames=claim.val_frames)
-
-
-def _finished(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> dict[str, Any] | None:
-    path = _result(out, arm, seed)
-    if not path.is_file():
-        return None
-    result = _refreshed(read_json(path))
-    wanted = _identity(claim, arm, seed, world_seed)
-    if claim.lesson is not None and arm == claim.lesson.teacher:
-        root = _world_folder(out, world_seed + seed)
-        if not (root / claim.lesson.folder / DESCRIPTION).is_file():
-            return None  # the world was made again since, and nobody has taught there
-    return result if all(result.get(key) == value for key, value in wanted.items()) else None
-
-
-def _refreshed(kept: Any) -> dict[str, Any]:
-    """Return what was kept of a run, its recipes as of today."""
-    fresh: dict[str, Any] = dict(kept)
-    if fresh.get("recipe") is not None:
-        fresh["recipe"] = as_of_today(fresh["recipe"])
-    if isinstance(fresh.get("lesson"), dict):
-        fresh["lesson"] = fresh["lesson"] | {"recipe": as_of_today(fresh["lesson"].get("recipe"))}
-    return fresh
-
-
-def _world_identity(world: World, seed: int) -> dict[str, Any]:
-    commands = [list(command) for command in world.commands]
-    described = {**asdict(world), "options": list(world.options), "commands": commands, "seed": seed}
-    # Worlds that were made before there were commands are still what they were.
-    return described if commands else {key: value for key, value in described.items() if key != "commands"}
-
-
 def _world(world: World, seed: int, out: Path, make_world: MakeWorld) -> None:
     """Make the world of a seed unless it is there; it appears whole, by a rename."""
-    folder, marker = _world_folder(out, seed), out / "worlds" / f"{seed}.json"
-    wanted = _world_identity(world, seed)
+    folder, marker = world_folder(out, seed), out / "worlds" / f"{seed}.json"
+    wanted = world_identity(world, seed)
     if folder.is_dir() and marker.is_file() and read_json(marker) == wanted:
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -340,11 +138,11 @@ def _spawn(arguments: list[str], arm: str, seed: int, out: Path, processes: int,
     launcher = [sys.executable, "-m"]
     if processes > 1:
         launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    log = _log(out, arm, seed)
+    log = log_path(out, arm, seed)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         ended = subprocess.run(
-            [*launcher, __name__, *arguments],
+            [*launcher, claim_arm.__name__, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
@@ -367,7 +165,7 @@ def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], 
     return Outcome(
         seeds=tuple(seeds),
         scores=scores,
-        recipes={arm: recipe_to_json(_recipe(claim, arm, seeds[0]))["recipe"] for arm in claim.arms},
+        recipes={arm: recipe_to_json(arm_recipe(claim, arm, seeds[0]))["recipe"] for arm in claim.arms},
         commit=", ".join(sorted(commits)) or None,
         device=", ".join(sorted({str(result["device"]) for result in results.values()})),
         wall_s=sum(float(result["wall_s"]) for result in results.values()),
@@ -378,46 +176,3 @@ def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], 
 def _headline(scores: dict[str, float]) -> str:
     named = [f"{name} {100 * value:.2f} %" for name, value in scores.items() if name.endswith((".miou", ".rayiou"))]
     return "  ".join(named)
-
-
-def _commits(out: Path, arm: str, seed: int) -> str | None:
-    """Return the commit that trained an arm and, if it is another, the one that scored it."""
-    trained = out / "runs" / f"{arm}-{seed}" / "environment.json"
-    known = [read_json(trained).get("commit")] if trained.is_file() else []
-    return ", ".join(dict.fromkeys(c for c in (*known, environment.commit()) if c)) or None
-
-
-def _train_seconds(run: Path, recipe: Recipe, num_processes: int) -> float:
-    """Return what the steps of a training took, however often it was interrupted."""
-    if not (run / "metrics.jsonl").is_file():
-        return 0.0
-    frames_per_step = recipe.batch_size * recipe.accumulate * num_processes
-    text = (run / "metrics.jsonl").read_text()
-    # A kill may have cut the last line off.
-    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return sum(frames_per_step / line["frames_per_s"] for line in lines if "frames_per_s" in line)
-
-
-def _size(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def _code(system: str) -> Path | None:
-    return Path(system.partition(":")[0]) if ".py" in system else None
-
-
-def _world_folder(out: Path, seed: int) -> Path:
-    return out / "worlds" / str(seed)
-
-
-def _result(out: Path, arm: str, seed: int) -> Path:
-    return out / "results" / f"{arm}-{seed}.json"
-
-
-def _log(out: Path, arm: str, seed: int) -> Path:
-    return out / "logs" / f"{arm}-{seed}.txt"
-
-
-if __name__ == "__main__":
-    name, arm_name, *numbers, folder = sys.argv[1:]
-    run_arm(name, arm_name, int(numbers[0]), int(numbers[1]), Path(folder))
