@@ -159,8 +159,8 @@ def few_none() -> Recipe:
 
 
 def few_logits() -> Recipe:
-    """`nano_logits` with few labelled frames, and three times its weight."""
-    return _few(_taught("nano_logits", logits=3.0))
+    """`nano_logits` with few labelled frames, and ten times its weight."""
+    return _few(_taught("nano_logits", logits=10.0))
 
 
 def few_features() -> Recipe:

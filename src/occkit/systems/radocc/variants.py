@@ -23,6 +23,13 @@ def few_scores() -> Recipe:
     return with_rays(few(), "few_scores", shows="scores")
 
 
+def few_both() -> Recipe:
+    """`few` and `few_logits` at once: rays and voxels."""
+    base = few()
+    assert isinstance(base.system, RadOccConfig)
+    return replace(base, name="radocc.few_both", system=replace(base.system, logits=10.0))
+
+
 def few_rays_300() -> Recipe:
     """`few` with a twentieth of the rays."""
     return with_rays(few(), "few_rays_300", num_rays=300)
