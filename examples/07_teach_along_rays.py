@@ -31,14 +31,14 @@ from torch import Tensor
 from occkit.data import FrameDataset, open_dataset
 from occkit.foundation import SimulatedSegmenterConfig
 from occkit.losses.ray_distillation import FrameRays, RayDistillConfig, draw_rays, render_logits
-from occkit.samples import Batch, collate
+from occkit.samples import Batch, Occupancy, collate
 from occkit.systems import radocc
 from occkit.training import OptimConfig
 from occkit.training.checkpoint import load_run
 from occkit.training.loop import train
 from occkit.training.system import predict
 from occkit.training.teach import write_segment_maps, write_teachings
-from occkit.viewer import Picture, add_caption, save_picture, tile
+from occkit.viewer import Picture, add_caption, draw_top, save_picture, tile
 from occkit.viewer.canvas import resize, to_array, turbo
 from occkit.world import PRESETS, generate
 
@@ -105,14 +105,14 @@ def every_ray(batch: Batch) -> FrameRays:
 
 def render(logits: Tensor, batch: Batch) -> tuple[Picture, Picture]:
     """Return what one camera would see of class scores `[k, x, y, z]`: depth, and the classes."""
-    config = RayDistillConfig(semantics=1.0, step=0.4, far=FAR)
+    config = RayDistillConfig(semantics=1.0, step=0.4, far=FAR, shows="probabilities")
     weights, depth, shown = render_logits(config, logits, every_ray(batch), batch.grid, batch.taxonomy.free_id)
     height, width = batch.images.shape[-2:]
     here = slice(CAMERA * height * width, (CAMERA + 1) * height * width)
     opacity = weights.sum(dim=-1)[here].numpy()
     far = (depth[here].numpy() / opacity.clip(1e-6) / FAR).reshape(height, width)
     colours = torch.tensor(batch.taxonomy.colours, dtype=torch.uint8)[list(batch.taxonomy.semantic_ids)]
-    classes = colours[shown[here].argmax(dim=-1)].numpy().reshape(height, width, 3)
+    classes = colours[shown[here, :-1].argmax(dim=-1)].numpy().reshape(height, width, 3)
     seen = (opacity.reshape(height, width, 1) > 0.5).astype(classes.dtype)
     return resize(turbo(far) * seen, 3 * height, 3 * width), resize(classes * seen, 3 * height, 3 * width)
 
@@ -135,12 +135,21 @@ def draw_label(data: Path, runs: dict[str, Path], index: int) -> list[Picture]:
 
 
 def draw_run(data: Path, name: str, run: Path, index: int) -> list[Picture]:
-    """Return a run's prediction rendered, with an empty cell before it."""
+    """Return a run's prediction from above and rendered."""
     model, _, batch = first_frame(data, run, index)
     with torch.no_grad():
-        depth, classes = render(predict(model, batch).logits[0], batch)
-    blank = torch.full(depth.shape, 255, dtype=torch.uint8).numpy()
-    return [blank, add_caption(depth, f"{name}: depth"), add_caption(classes, f"{name}: classes")]
+        prediction = predict(model, batch)
+        depth, classes = render(prediction.logits[0], batch)
+    volume = Occupancy(semantics=prediction.semantics()[0], grid=batch.grid, taxonomy=batch.taxonomy)
+    above = draw_top(volume, size=depth.shape[0], with_legend=False)
+    cell = torch.full(depth.shape, 255, dtype=torch.uint8).numpy()
+    left = (cell.shape[1] - above.shape[1]) // 2
+    cell[: above.shape[0], left : left + above.shape[1]] = above
+    return [
+        add_caption(cell, f"{name}: from above"),
+        add_caption(depth, f"{name}: depth"),
+        add_caption(classes, f"{name}: classes"),
+    ]
 
 
 if __name__ == "__main__":
