@@ -13,6 +13,7 @@ from torch import Tensor
 
 from occkit.ops.gather import Backend, choose_backend, gather_sum
 from occkit.ops.sampling import reference
+from occkit.ops.sampling.depth_aware import depth_aware_sample
 from occkit.ops.sampling.plans import SamplePlan
 from occkit.ops.sampling.reference import Padding
 
@@ -21,6 +22,7 @@ __all__ = [
     "SamplePlan",
     "deformable_sample_2d",
     "deformable_sample_3d",
+    "depth_aware_sample",
     "sample_bilinear",
     "sample_planned",
     "sample_trilinear",
