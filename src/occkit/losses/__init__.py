@@ -10,7 +10,12 @@ from occkit.losses.classification import (
     select_labelled,
 )
 from occkit.losses.dense_distillation import distill_channels, distill_features, distill_logits
-from occkit.losses.depth import depth_binary_cross_entropy, depth_cross_entropy, nearest_depth_per_cell
+from occkit.losses.depth import (
+    depth_binary_cross_entropy,
+    depth_cross_entropy,
+    depth_gaussian_divergence,
+    nearest_depth_per_cell,
+)
 from occkit.losses.distillation import (
     distill_affinity,
     distill_depth,
@@ -19,7 +24,9 @@ from occkit.losses.distillation import (
     fields_from_logits,
     ray_subset,
 )
+from occkit.losses.frustum import frustum_proportion
 from occkit.losses.image_semantics import classes_of_cells
+from occkit.losses.masks import mask_binary_cross_entropy, mask_shares, positive_weights
 from occkit.losses.photometric import (
     PhotometricConfig,
     Reprojection,
@@ -44,6 +51,7 @@ __all__ = [
     "cross_entropy",
     "depth_binary_cross_entropy",
     "depth_cross_entropy",
+    "depth_gaussian_divergence",
     "distill_affinity",
     "distill_channels",
     "distill_depth",
@@ -54,15 +62,19 @@ __all__ = [
     "distortion_loss",
     "edge_aware_smoothness",
     "fields_from_logits",
+    "frustum_proportion",
     "geometric_affinity",
     "inverse_log_weights",
     "inverse_power_weights",
     "lovasz_softmax",
+    "mask_binary_cross_entropy",
+    "mask_shares",
     "nearest_depth_per_cell",
     "occupancy_sparsity",
     "opacity_entropy",
     "photometric_error",
     "photometric_loss",
+    "positive_weights",
     "ray_subset",
     "reproject",
     "select_labelled",

@@ -71,6 +71,42 @@ def depth_cross_entropy(logits: Float[Tensor, "*b d h w"], target: Int64[Tensor,
     return F.cross_entropy(rows, bins)
 
 
+def depth_gaussian_divergence(
+    logits: Float[Tensor, "*b d h w"],
+    depth: Float[Tensor, "*b h w"],
+    edges: Float[Tensor, "e"],
+    *,
+    sigma: float = 0.5,
+    doubled: bool = False,
+) -> Float[Tensor, ""]:
+    """Divergence of the distribution over depth bins from a normal one around the known depth, per cell with a depth.
+
+    `L = (1/n) sum_cells sum_k T_k (log T_k - log p_k)`, `T_k` the mass of `N(depth, sigma)` in bin k over that in all.
+
+    Args:
+        logits: scores of `d` depth bins.
+        depth: z-depth, metres; 0 where unknown.
+        edges: of the bins, `d + 1` ascending, metres.
+        sigma: standard deviation, metres.
+        doubled: put the target at twice the depth, as CGFormer's code does: its mean is in bins of half a metre, its
+            edges in metres. For reproduction.
+
+    Returns:
+        A scalar; 0 (with a zero gradient) if no cell has a depth within the bins.
+
+    Source: Yu et al., "CGFormer", NeurIPS 2024 (pre-training).
+    """
+    rows = logits.movedim(-3, -1).reshape(-1, logits.shape[-3])
+    mean = depth.reshape(-1, 1) * (2.0 if doubled else 1.0)
+    below = torch.special.ndtr((edges - mean) / sigma)
+    mass = below.diff(dim=1)
+    chosen = ((depth.reshape(-1) > 0) & (mass.sum(dim=1) > 0.1)).nonzero()[:, 0]
+    if chosen.numel() == 0:
+        return logits.sum() * 0.0
+    target = mass[chosen] / mass[chosen].sum(dim=1, keepdim=True)
+    return F.kl_div(rows[chosen].float().log_softmax(dim=1), target.float(), reduction="batchmean")
+
+
 def _known(
     logits: Float[Tensor, "*b d h w"], target: Int64[Tensor, "*b h w"]
 ) -> tuple[Float[Tensor, "v d"], Int64[Tensor, "v"]]:
