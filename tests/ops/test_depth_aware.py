@@ -19,7 +19,7 @@ def inputs(dtype=torch.float64, seed=0):
     return tuple(x.to(dtype) for x in (values, depth, locations, weights))
 
 
-@pytest.mark.parametrize("backend", ("reference", *BACKENDS))
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 def test_by_hand(backend):
     values = torch.tensor([10.0, 20.0]).reshape(1, 1, 2, 1, 1)
     depth = torch.tensor([[1.0, 0.0], [0.25, 0.75]]).reshape(1, 1, 2, 2)

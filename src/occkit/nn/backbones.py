@@ -4,6 +4,7 @@ Each config has `build()`; each network tells the `channels` and `strides` of th
 """
 
 import importlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -157,22 +158,23 @@ class SwinConfig:
         if not self.out_stages or max(self.out_stages) != 4 or min(self.out_stages) < 1:
             raise ConfigError(f"Swin: out_stages {self.out_stages} must lie in 1..4 and end with 4")
 
-    def build(self) -> "Swin":
-        """Return the network.
+    def build(self, in_channels: int = 3) -> "Swin":
+        """Return the network, for images or for maps of `in_channels`.
 
         Raises:
             ConfigError: if transformers is not installed, or the weights are not those of this network.
         """
-        return Swin(self)
+        return Swin(self, in_channels)
 
 
 class Swin(nn.Module):
     """See `SwinConfig`. Source: Liu et al., "Swin Transformer", ICCV 2021; implementation of transformers."""
 
-    def __init__(self, config: SwinConfig) -> None:
+    def __init__(self, config: SwinConfig, in_channels: int = 3) -> None:
         super().__init__()
         library = _transformers("Swin")
         architecture = library.SwinConfig(
+            num_channels=in_channels,
             embed_dim=config.width,
             depths=list(config.depths),
             num_heads=list(config.heads),
@@ -193,9 +195,76 @@ class Swin(nn.Module):
         self.channels = tuple(config.width * 2 ** (i - 1) for i in config.out_stages)
         self.strides = tuple(2 ** (i + 1) for i in config.out_stages)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+    def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the maps of `out_stages`, finest first."""
         return list(self.body(images).feature_maps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetConfig:
+    """EfficientNet of transformers (extra `hf`); the defaults are B7."""
+
+    width: float = 2.0
+    """Factor on the channels of B0."""
+    depth: float = 3.1
+    """Factor on its number of blocks."""
+    top: bool = True
+    """Also return what the last 1x1 convolution makes of the coarsest map, at the same stride."""
+    weights: str | None = None
+    """Folder or hub id of pretrained weights, read when the network is built; None is random."""
+
+    def build(self) -> "EfficientNet":
+        """Return the network.
+
+        Raises:
+            ConfigError: if transformers is not installed, or the weights are not those of this network.
+        """
+        return EfficientNet(self)
+
+
+class EfficientNet(nn.Module):
+    """See `EfficientNetConfig`; maps at strides 4, 8, 16 and 32, and at 32 once more with `top`.
+
+    Source: Tan and Le, "EfficientNet", ICML 2019; implementation of transformers.
+    """
+
+    def __init__(self, config: EfficientNetConfig) -> None:
+        super().__init__()
+        library = _transformers("EfficientNet")
+        architecture = library.EfficientNetConfig(width_coefficient=config.width, depth_coefficient=config.depth)
+        architecture.hidden_dim = _rounded(1280 * config.width)
+        network = library.EfficientNetModel
+        if config.weights is None:
+            body = network(architecture)
+        else:
+            body = _load_backbone("EfficientNet", network, config.weights, architecture)
+        self.stem, self.encoder, self.top = body.embeddings, body.encoder, config.top
+        if not config.top:
+            for name in ("top_conv", "top_bn"):
+                getattr(self.encoder, name).requires_grad_(False)
+        counts = [math.ceil(config.depth * repeats) for repeats in architecture.num_block_repeats]
+        # The last blocks of strides 4, 8, 16 and 32: of the seven groups the second, third, fifth and seventh.
+        self.ends = [sum(counts[: group + 1]) - 1 for group in (1, 2, 4, 6)]
+        widths = [_rounded(architecture.out_channels[group] * config.width) for group in (1, 2, 4, 6)]
+        self.channels = (*widths, architecture.hidden_dim) if config.top else tuple(widths)
+        self.strides = (4, 8, 16, 32, 32) if config.top else (4, 8, 16, 32)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the maps, finest first."""
+        x, maps = self.stem(images), []
+        for index, block in enumerate(self.encoder.blocks):
+            x = block(x)
+            if index in self.ends:
+                maps.append(x)
+        if self.top:
+            maps.append(self.encoder.top_activation(self.encoder.top_bn(self.encoder.top_conv(x))))
+        return maps
+
+
+def _rounded(width: float) -> int:
+    """Return the multiple of 8 next to a width, not below nine tenths of it."""
+    near = max(8, int(width + 4) // 8 * 8)
+    return near if near >= 0.9 * width else near + 8
 
 
 def _transformers(who: str) -> Any:
@@ -227,4 +296,4 @@ def _load_backbone(
     return model
 
 
-BackboneConfig = SmallConvNetConfig | ResNetConfig | SwinConfig
+BackboneConfig = SmallConvNetConfig | ResNetConfig | SwinConfig | EfficientNetConfig
