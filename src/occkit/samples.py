@@ -14,7 +14,7 @@ from torch import Tensor
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.taxonomy import Taxonomy
 
-T = TypeVar("T", "Occupancy", "Teaching", "FeatureRays", "Batch", "Prediction")
+T = TypeVar("T", "Occupancy", "Teaching", "FeatureRays", "ImageInputs", "Batch", "Prediction")
 
 
 def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
@@ -23,7 +23,7 @@ def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
         value = getattr(item, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = function(value)
-        elif isinstance(value, (Cameras, Occupancy, Teaching, FeatureRays)):
+        elif isinstance(value, (Cameras, Occupancy, Teaching, FeatureRays, ImageInputs)):
             changed[field.name] = value.map(function)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changed[field.name] = tuple(function(v) for v in value)
@@ -106,6 +106,22 @@ class FeatureRays:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageInputs:
+    """What models said of the current images before, for a network to read beside them."""
+
+    depth: Float[Tensor, "*b n h w"] | None = None
+    """z-depth of each pixel, metres; 0 where unknown. None unless asked for."""
+    masks: UInt8[Tensor, "*b n h w"] | None = None
+    """Class of each pixel: the free id is sky, the ignore id uncertain. None unless asked for."""
+    features: Float[Tensor, "*b n k _ _"] | None = None
+    """Feature maps, a cell for a square of pixels. None unless asked for."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "ImageInputs":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One keyframe: what the sensors saw, where they were, and the label if there is one.
 
@@ -153,6 +169,8 @@ class Sample:
     """Rays and the features seen along them, from this frame's images and those around it."""
     point_features: Float[Tensor, "p k"] | None = None
     """Features seen at each of `points`, unit vectors; zeros where no camera sees one."""
+    inputs: ImageInputs | None = None
+    """What models said of the current images, as inputs."""
 
     def __post_init__(self) -> None:
         expected = (self.images.shape[0], self.images.shape[1])
@@ -203,6 +221,8 @@ class Batch:
     """Rays and their features, `[b, r, ...]`; None if any sample lacks them."""
     point_features: tuple[Float[Tensor, "_ _"], ...] | None = None
     """Features seen at the LiDAR points of each sample; None if any sample lacks them."""
+    inputs: ImageInputs | None = None
+    """What models said of the current images, as inputs; None if any sample lacks them."""
 
     @property
     def size(self) -> int:
@@ -248,6 +268,8 @@ class Prediction:
     """Class scores of the current images at feature resolution; channel = id of `taxonomy`."""
     features: Float[Tensor, "b f _ _ _"] | None = None
     """Voxel features over the same box, maybe in larger voxels, for losses that need them."""
+    first_logits: Float[Tensor, "b c _ _ _"] | None = None
+    """Class scores of a system's first stage over the same box, maybe in larger voxels."""
     space_logits: Float[Tensor, "b c _ _ _"] | None = None
     """Class scores of a system whose own volume reaches beyond the grid, all of it; `logits` are its middle."""
     density: Float[Tensor, "b x y z"] | None = None
@@ -301,6 +323,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         source_cameras=_stack_sources([s.source_cameras for s in samples]),
         feature_rays=_stack_rays([s.feature_rays for s in samples]),
         point_features=_all_or_none([s.point_features for s in samples]),
+        inputs=_stack_inputs([s.inputs for s in samples]),
     )
 
 
@@ -325,6 +348,17 @@ def _stack_teaching(values: Sequence[Teaching | None]) -> Teaching | None:
         logits=torch.stack([t.logits for t in present]),
         visible=torch.stack([t.visible for t in present]),
         features=_stack([t.features for t in present]),
+    )
+
+
+def _stack_inputs(values: Sequence[ImageInputs | None]) -> ImageInputs | None:
+    present = _all_or_none(values)
+    if present is None:
+        return None
+    return ImageInputs(
+        depth=_stack([inputs.depth for inputs in present]),
+        masks=_stack([inputs.masks for inputs in present]),
+        features=_stack([inputs.features for inputs in present]),
     )
 
 

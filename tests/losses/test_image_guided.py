@@ -1,4 +1,4 @@
-"""Frustum proportion, masks as teachers, depth around a known value: by hand, invariants, and the published doubling."""
+"""Frustum proportion, masks as teachers, depth around a known value: by hand, and the published doubling."""
 
 import math
 

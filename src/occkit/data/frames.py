@@ -26,6 +26,7 @@ from occkit.data.feature_rays import (
     state_size,
     uniform_pixels,
 )
+from occkit.data.image_inputs import FeatureMaps, ImageInputsConfig, depth_map_path, read_depth_maps
 from occkit.data.image_maps import map_path, read_id_map
 from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
@@ -42,7 +43,7 @@ from occkit.data.views import Frame, View, decode_view
 from occkit.errors import ConfigError, DataError
 from occkit.files import image_size
 from occkit.geometry import Cameras, VoxelGrid, project_depth
-from occkit.samples import FeatureRays, Occupancy, Sample, Teaching
+from occkit.samples import FeatureRays, ImageInputs, Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 Split = Literal["train", "val", "test", "all"]
@@ -80,6 +81,13 @@ class DataConfig:
     """Folder of the segments of the images (`occkit teach --segments`), training only; as `teaching`."""
     image_semantics: str | None = None
     """Folder of the classes of pixels (`occkit label --keep-images`), training only; as `teaching`."""
+    image_semantics_of_others: bool = False
+    """Take the classes of another frame's pixels, half the split away: a control, which must teach nothing."""
+    inputs: ImageInputsConfig | None = None
+    """What models said of the images, as inputs: loaded in evaluation too."""
+    camera_shift: bool = True
+    """SemanticKITTI: heed the fourth column of the projection matrices, which puts camera 2 six centimetres beside
+    camera 0. False leaves it out, as VoxFormer, MonoScene and Symphonies do; for reproduction."""
     features: str | None = None
     """Folder of the features of the images (`occkit features`), training only; as `teaching`."""
     feature_rays: int = 0
@@ -158,6 +166,7 @@ class FrameDataset:
         self._cache = ByteCache(cache_bytes)
         self._image_size: tuple[int, int] | None = config.image_size
         self._features: FeatureReader | None = None
+        self._feature_maps: FeatureMaps | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -232,7 +241,12 @@ class FrameDataset:
             self.config.segments, frame, augment, seeds, remedy="make them with occkit teach --segments"
         )
         shown = self._maps(
-            self.config.image_semantics, frame, augment, seeds, remedy="make them with occkit label --keep-images"
+            self.config.image_semantics,
+            frame,
+            augment,
+            seeds,
+            remedy="make them with occkit look --masks, or occkit label --keep-images",
+            token=self._stranger(token) if self.config.image_semantics_of_others else token,
         )
         points = None
         if self.config.load_points or self.config.load_depth:
@@ -253,11 +267,12 @@ class FrameDataset:
             caption=frame.caption,
             teaching=self._teaching(token),
             segments=segments,
-            image_semantics=None if shown is None else torch.where(shown < 0, self.taxonomy.ignore_id, shown).byte(),
+            image_semantics=self._classes(shown),
             sources=sources[0],
             source_cameras=sources[1],
             feature_rays=self._draw_rays(token, seed),
             point_features=self._point_features(token, points),
+            inputs=self._inputs(frame, augment, seeds),
         )
         if augment is None or rng is None:
             return sample
@@ -312,7 +327,9 @@ class FrameDataset:
         )
 
     def _open_features(self) -> None:
-        """Open the store that the config names; the cameras must be known by now."""
+        """Open the stores that the config names; the cameras must be known by now."""
+        if self.config.inputs is not None and self.config.inputs.features is not None:
+            self._feature_maps = FeatureMaps(self.root / self.config.inputs.features, self.camera_names)
         if self.training and self.config.features is not None:
             self._features = FeatureReader(self.root / self.config.features, self.camera_names)
 
@@ -383,16 +400,52 @@ class FrameDataset:
         seeds: Sequence[int | None],
         *,
         remedy: str,
+        token: str | None = None,
+        training_only: bool = True,
     ) -> Int64[Tensor, "n h w"] | None:
-        """Read a map of each current image and put it where the image went."""
-        if folder is None or not self.training:
+        """Read a map of each current image, or of those of another frame, and put it where the image went."""
+        if folder is None or (training_only and not self.training):
             return None
         maps = []
-        for name, view, seed in zip(self.camera_names, frame.views[0], seeds, strict=True):
-            stored = view.size or image_size(view.path)
-            path, plan = map_path(self.root / folder, frame.token, name), self._plan(stored, augment, seed)
+        for name, (stored, plan) in zip(self.camera_names, self._plans(frame, augment, seeds), strict=True):
+            path = map_path(self.root / folder, token or frame.token, name)
             maps.append(read_id_map(path, plan, stored=stored, remedy=remedy))
         return torch.stack(maps)
+
+    def _plans(
+        self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]
+    ) -> list[tuple[tuple[int, int], ImagePlan]]:
+        """Return the stored size of each current image, and what happens to it."""
+        sizes = [view.size or image_size(view.path) for view in frame.views[0]]
+        return [(size, self._plan(size, augment, seed)) for size, seed in zip(sizes, seeds, strict=True)]
+
+    def _inputs(self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]) -> ImageInputs | None:
+        config = self.config.inputs
+        if config is None:
+            return None
+        plans = self._plans(frame, augment, seeds)
+        remedy = "make them with occkit look --masks"
+        masks = self._maps(config.masks, frame, augment, seeds, remedy=remedy, training_only=False)
+        depth = None
+        if config.depth is not None:
+            files = [self._depth_files(self.root / config.depth, frame.token, c) for c in self.camera_names]
+            depth = read_depth_maps(files, plans)
+        features = None
+        if self._feature_maps is not None:
+            features = self._feature_maps.read(frame.token, [plan for _, plan in plans], stride=config.feature_stride)
+        return ImageInputs(depth=depth, masks=self._classes(masks), features=features)
+
+    def _depth_files(self, folder: Path, token: str, camera: str) -> tuple[Path, ...]:
+        """Return where the depth map of an image may lie."""
+        return (depth_map_path(folder, token, camera),)
+
+    def _classes(self, ids: Int64[Tensor, "n h w"] | None) -> Tensor | None:
+        """Return what `_maps` read as ids of the taxonomy, its ignore id for none."""
+        return None if ids is None else torch.where(ids < 0, self.taxonomy.ignore_id, ids).byte()
+
+    def _stranger(self, token: str) -> str:
+        """Return the frame half the split away."""
+        return self.tokens[(self.tokens.index(token) + len(self.tokens) // 2) % len(self.tokens)]
 
     def _look(
         self, views: Sequence[Sequence[View]], augment: AugmentConfig | None, seeds: Sequence[int | None]

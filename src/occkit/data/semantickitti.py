@@ -124,11 +124,11 @@ class Calibration:
     """4x4 pose of the rectified camera 0, to which `poses.txt` refers."""
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path, *, shift: bool = True) -> Calibration:
     """Read `calib.txt`.
 
     A projection matrix is `P = K [I | b]`: camera 2 stands `b = K^-1 p4` (6 cm for KITTI) beside camera 0. Several
-    public readers drop `b`; here `camera2_from_velodyne = [I | b] @ Tr`.
+    public readers drop `b`; here `camera2_from_velodyne = [I | b] @ Tr`, unless `shift` is False.
 
     Raises:
         DataError: if a line is missing or is not 12 finite numbers, or Tr is no rigid motion.
@@ -151,9 +151,10 @@ def read_calibration(path: Path) -> Calibration:
         matrix = lines[name][:, :3]
         if min(matrix[0, 0], matrix[1, 1]) <= 0 or not np.allclose(matrix[2], (0, 0, 1), atol=1e-6):
             raise DataError(path, f"{name}: expected K [I | b] with positive focal lengths", "copy the file again")
-        shift = np.eye(4)
-        shift[:3, 3] = np.linalg.solve(matrix, lines[name][:, 3])
-        intrinsics[camera], poses[camera] = matrix, _inverse(shift @ camera0)
+        offset = np.eye(4)
+        if shift:
+            offset[:3, 3] = np.linalg.solve(matrix, lines[name][:, 3])
+        intrinsics[camera], poses[camera] = matrix, _inverse(offset @ camera0)
     return Calibration(intrinsics=intrinsics, velodyne_from_camera=poses, velodyne_from_camera0=_inverse(camera0))
 
 
@@ -245,7 +246,8 @@ class SemanticKittiDataset(FrameDataset):
 
     def _open_sequence(self, sequence: str) -> None:
         folder = self._folder / sequence
-        self._calibrations[sequence] = calibration = read_calibration(folder / "calib.txt")
+        calibration = read_calibration(folder / "calib.txt", shift=self.config.camera_shift)
+        self._calibrations[sequence] = calibration
         for camera in self.camera_names:
             if camera not in calibration.intrinsics:
                 raise DataError(
@@ -267,6 +269,11 @@ class SemanticKittiDataset(FrameDataset):
     def _file(self, token: str, kind: str, suffix: str) -> Path:
         sequence, frame = token.split("_")
         return self._folder / sequence / kind / f"{frame}{suffix}"
+
+    def _depth_files(self, folder: Path, token: str, camera: str) -> tuple[Path, ...]:
+        sequence, frame = token.split("_")
+        files = super()._depth_files(folder, token, camera)
+        return (*files, folder / "sequences" / sequence / f"{frame}.npy") if camera == "image_2" else files
 
     def _image(self, token: str, camera: str) -> Path:
         png = self._file(token, camera, ".png")

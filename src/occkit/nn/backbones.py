@@ -228,6 +228,8 @@ class EfficientNet(nn.Module):
     Source: Tan and Le, "EfficientNet", ICML 2019; implementation of transformers.
     """
 
+    encoder: Any
+
     def __init__(self, config: EfficientNetConfig) -> None:
         super().__init__()
         library = _transformers("EfficientNet")
