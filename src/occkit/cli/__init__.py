@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a recipe on a data set",
     "teach": "write what a trained teacher says about a data set, for students to learn from",
     "features": "write what a vision-language model sees in a data set's images, to learn from",
+    "look": "write what models see in the images: depth maps, classes, segmentation features",
     "label": "write labels made from images alone, by a depth model and a labeller",
     "evaluate": "score a run or a folder of predictions under any number of named protocols",
     "predict": "write one labelled volume a frame, from a data set or from your own cameras",

@@ -13,6 +13,12 @@ from occkit.foundation.language import NO_TEMPLATES, TEMPLATES, TextEncoder, enc
 from occkit.foundation.lidar_depth import LidarDepth, LidarDepthConfig
 from occkit.foundation.one_class import OneClassLabeller, OneClassLabellerConfig
 from occkit.foundation.prompts import LANGOCC_PROMPTS, STREET_PROMPTS, PromptTable, taxonomy_prompts
+from occkit.foundation.sam_features import (
+    SamFeatures,
+    SamFeaturesConfig,
+    SimulatedSamFeatures,
+    SimulatedSamFeaturesConfig,
+)
 from occkit.foundation.segment_files import CachedSegmenter, read_segments, write_segments
 from occkit.foundation.segmentation import SamSegmenter, SamSegmenterConfig, Segmenter
 from occkit.foundation.simulated_depth import SimulatedDepth, SimulatedDepthConfig
@@ -20,6 +26,7 @@ from occkit.foundation.simulated_features import SimulatedFeatures, SimulatedFea
 from occkit.foundation.simulated_grounding import SimulatedLabeller, SimulatedLabellerConfig
 from occkit.foundation.simulated_language import SimulatedText, SimulatedTextConfig
 from occkit.foundation.simulated_segmentation import SimulatedSegmenter, SimulatedSegmenterConfig
+from occkit.foundation.simulated_stereo import SimulatedStereo, SimulatedStereoConfig
 from occkit.foundation.transformers_depth import TransformersDepth, TransformersDepthConfig
 from occkit.foundation.vocabularies import OCCNERF_VOCABULARY, WORD_VOCABULARY, Vocabulary, one_word_per_call
 
@@ -46,6 +53,8 @@ __all__ = [
     "OneClassLabeller",
     "OneClassLabellerConfig",
     "PromptTable",
+    "SamFeatures",
+    "SamFeaturesConfig",
     "SamSegmenter",
     "SamSegmenterConfig",
     "Segmenter",
@@ -56,8 +65,12 @@ __all__ = [
     "SimulatedFeaturesConfig",
     "SimulatedLabeller",
     "SimulatedLabellerConfig",
+    "SimulatedSamFeatures",
+    "SimulatedSamFeaturesConfig",
     "SimulatedSegmenter",
     "SimulatedSegmenterConfig",
+    "SimulatedStereo",
+    "SimulatedStereoConfig",
     "SimulatedText",
     "SimulatedTextConfig",
     "TextEncoder",

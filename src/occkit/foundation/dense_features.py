@@ -1,4 +1,4 @@
-"""Vision-language features of pixels: the Protocol."""
+"""Features of pixels: the Protocol."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class FeatureExtractor(Protocol):
-    """Says what the parts of images show, as vectors of the space that a `TextEncoder` shares."""
+    """Says what the parts of images show, as vectors: of the space that a `TextEncoder` shares, or of none (SAM)."""
 
     @property
     def description(self) -> dict[str, Any]:
