@@ -266,6 +266,8 @@ class Prediction:
     """Depth-bin scores of the current images at feature resolution."""
     image_logits: Float[Tensor, "b n s h w"] | None = None
     """Class scores of the current images at feature resolution; channel = id of `taxonomy`."""
+    image_features: Float[Tensor, "b n k h w"] | None = None
+    """Features of the current images, for losses that compare them with others."""
     features: Float[Tensor, "b f _ _ _"] | None = None
     """Voxel features over the same box, maybe in larger voxels, for losses that need them."""
     first_logits: Float[Tensor, "b c _ _ _"] | None = None

@@ -12,7 +12,7 @@ from occkit.geometry import (
     pose_from_rotation_translation,
     rotation_from_yaw,
 )
-from occkit.samples import FeatureRays, Occupancy, Sample, Teaching
+from occkit.samples import FeatureRays, ImageInputs, Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
 
 EGO_FROM_OPTICAL = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -123,6 +123,12 @@ def make_sample() -> MakeSample:
             sources=sources if num_sources else None,
             source_cameras=later if num_sources else None,
             feature_rays=rays,
+            inputs=ImageInputs(
+                # Some pixels have no depth.
+                depth=(2 + 50 * torch.rand(num_cameras, *size, generator=generator)).clamp(max=45) % 45,
+                masks=torch.randint(0, taxonomy.num_classes, (num_cameras, *size), generator=generator).byte(),
+                features=torch.randn(num_cameras, 24, size[0] // 8, size[1] // 8, generator=generator),
+            ),
         )
 
     return make

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
-from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, build_norm, resize_to
+from occkit.nn.blocks import BatchNormConfig, ConvBlock, GroupNormConfig, NormConfig, build_norm, resize_to
 from occkit.nn.volumes import (
     GroundNetConfig,
     HourglassNetConfig,
@@ -212,4 +212,67 @@ class HourglassHead(nn.Module):
         return resize_to(self.norm(self.score(self.hidden(self.net(volume)))), shape)
 
 
-HeadConfig = VolumeHeadConfig | SkipVolumeHeadConfig | HeightInChannelsHeadConfig | HourglassHeadConfig
+@dataclass(frozen=True, kw_only=True)
+class LinearHeadConfig:
+    """Layer norm and one linear layer a voxel (VoxFormer)."""
+
+    fine: bool = True
+    """Interpolate the features to the label's voxels first, as published; else the scores, which is eight times cheaper
+    for voxels of twice the edge."""
+
+    def build(self, in_channels: int, num_classes: int) -> "LinearHead":
+        """Return the head for volumes of `in_channels`."""
+        return LinearHead(self, in_channels, num_classes)
+
+
+class LinearHead(nn.Module):
+    """See `LinearHeadConfig`; works on a grid of any size. Source: Li et al., "VoxFormer", CVPR 2023."""
+
+    def __init__(self, config: LinearHeadConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.fine = config.fine
+        self.norm = nn.LayerNorm(in_channels)
+        self.score = nn.Linear(in_channels, num_classes)
+
+    def forward(self, volume: Float[Tensor, "b c _ _ _"], shape: tuple[int, int, int]) -> Float[Tensor, "b k x y z"]:
+        """Return class scores on a grid of `shape`."""
+        features = resize_to(volume, shape) if self.fine else volume
+        logits = self.score(self.norm(features.permute(0, 2, 3, 4, 1)))
+        return resize_to(logits.permute(0, 4, 1, 2, 3), shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvHeadConfig:
+    """A 3x3x3 and a 1x1x1 convolution on coarse voxels; the scores are interpolated (CGFormer)."""
+
+    hidden: int = 64
+    """Width between."""
+    norm: NormConfig = field(default_factory=lambda: GroupNormConfig(channels_per_group=2))
+    """Normalisation between."""
+
+    def build(self, in_channels: int, num_classes: int) -> "ConvHead":
+        """Return the head for volumes of `in_channels`."""
+        return ConvHead(self, in_channels, num_classes)
+
+
+class ConvHead(nn.Module):
+    """See `ConvHeadConfig`; works on a grid of any size. Source: Yu et al., "CGFormer", NeurIPS 2024."""
+
+    def __init__(self, config: ConvHeadConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.mix = ConvBlock(in_channels, config.hidden, norm=config.norm, dims=3)
+        self.score = nn.Conv3d(config.hidden, num_classes, 1)
+
+    def forward(self, volume: Float[Tensor, "b c _ _ _"], shape: tuple[int, int, int]) -> Float[Tensor, "b k x y z"]:
+        """Return class scores on a grid of `shape`; interpolated where the volume is coarser than that."""
+        return resize_to(self.score(self.mix(volume)), shape)
+
+
+HeadConfig = (
+    VolumeHeadConfig
+    | SkipVolumeHeadConfig
+    | HeightInChannelsHeadConfig
+    | HourglassHeadConfig
+    | LinearHeadConfig
+    | ConvHeadConfig
+)

@@ -232,3 +232,44 @@ def unfold_height(plane: Float[Tensor, "b cz x y"], num_heights: int) -> Float[T
     """Return the volume whose heights were folded into channels; inverse of `fold_height`."""
     batch, channels, x, y = plane.shape
     return plane.reshape(batch, channels // num_heights, num_heights, x, y).permute(0, 1, 3, 4, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnNetConfig:
+    """A 2D network over the ground plane with the heights as channels; it answers for each height (LMSCNet's idea)."""
+
+    net: GroundNetConfig = field(
+        default_factory=lambda: GroundNetConfig(widths=(48, 64, 80), blocks=(1, 1, 1), strides=(1, 2, 2), channels=128)
+    )
+    """The 2D network."""
+    heights: int = 16
+    """Voxels of a column."""
+    channels: int = 32
+    """Width of the result."""
+
+    def build(self, in_channels: int) -> "ColumnNet":
+        """Return the network for volumes of `in_channels`."""
+        return ColumnNet(self, in_channels)
+
+
+class ColumnNet(nn.Module):
+    """See `ColumnNetConfig`; bound to its number of heights.
+
+    Source: Roldao et al., "LMSCNet", 3DV 2020, as VoxFormer's first stage uses it; the 2D network is FlashOcc's.
+    """
+
+    def __init__(self, config: ColumnNetConfig, in_channels: int) -> None:
+        super().__init__()
+        self.channels, self.heights = config.channels, config.heights
+        self.net = config.net.build(in_channels * config.heights)
+        self.unfold = nn.Conv2d(config.net.channels, config.channels * config.heights, 1)
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
+        """Return features at the resolution of the input.
+
+        Raises:
+            ConfigError: if the volume has another number of heights.
+        """
+        if volume.shape[4] != self.heights:
+            raise ConfigError(f"ColumnNet: made for {self.heights} heights, got {volume.shape[4]}")
+        return unfold_height(self.unfold(F.relu(self.net(fold_height(volume)))), self.heights)

@@ -1,0 +1,164 @@
+"""VoxFormer and CGFormer on the same bricks, and CIGOcc's distillation on the latter."""
+
+from dataclasses import replace
+
+from occkit.nn.backbones import EfficientNetConfig, ResNetConfig, SmallConvNetConfig
+from occkit.nn.blocks import GroupNormConfig
+from occkit.nn.completion import MaskTokenConfig, MlpPriorConfig
+from occkit.nn.depth import DepthNetConfig
+from occkit.nn.heads import ConvHeadConfig, LinearHeadConfig
+from occkit.nn.necks import AddNeckConfig, ConcatNeckConfig, ScaleNeckConfig
+from occkit.nn.planes import LocalGlobalConfig
+from occkit.nn.proposals import DepthProposalsConfig, OccupancyProposalsConfig
+from occkit.nn.volume_attention import VolumeAttentionConfig
+from occkit.nn.volumes import ColumnNetConfig, GroundNetConfig, VolumeNetConfig
+from occkit.nn.voxel_queries import CrossAttentionConfig
+from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
+from occkit.systems.cigocc.network import CigOccConfig, TwoStageConfig
+from occkit.systems.cigocc.queries import ContextQueriesConfig, TableQueriesConfig
+from occkit.systems.cigocc.recipes import NANO_BINS, kitti_of, nano_of, nano_system, r50_system
+from occkit.systems.cigocc.views import KITTI_BINS, GivenDepthConfig, MonoDepthConfig, ViewsConfig
+from occkit.training.recipe import Recipe
+
+_GROUPS = GroupNormConfig()
+
+
+def _changed(recipe: Recipe, name: str, **changes: object) -> Recipe:
+    """Return a recipe under another name, its network changed."""
+    assert isinstance(recipe.system, CigOccConfig)
+    return replace(recipe, name=f"cigocc.{name}", system=replace(recipe.system, **changes))
+
+
+def nano_voxformer() -> Recipe:
+    """VoxFormer, small: where depth hits, through a 2D network over columns, decides who asks; others hold a token."""
+    base = nano_system()
+    assert base.first is not None
+    columns = ColumnNetConfig(
+        net=GroundNetConfig(widths=(32, 48, 64), blocks=(1, 1, 1), strides=(1, 2, 2), channels=32, norm=_GROUPS),
+        heights=4,
+        channels=16,
+    )
+    system = replace(
+        base,
+        first=replace(base.first, high=HighConfig(present=False, channels=1), net=columns),
+        queries=TableQueriesConfig(),
+        proposals=OccupancyProposalsConfig(share=0.25),
+        completion=MaskTokenConfig(),
+        head=LinearHeadConfig(),
+        two_stage=TwoStageConfig(steps=200),
+        losses=replace(base.losses, masks=0.0),
+    )
+    return nano_of("nano_voxformer", system)
+
+
+def nano_cgformer() -> Recipe:
+    """CGFormer, small: lifted queries, attention in image and depth, local and global context."""
+    base = nano_system()
+    local = VolumeNetConfig(widths=(32, 32, 32), blocks=(1, 1, 1), channels=32, norm=_GROUPS)
+    plane = GroundNetConfig(widths=(32, 48), blocks=(1, 1), strides=(1, 2), channels=32, norm=_GROUPS)
+    measure = DepthNetConfig(bins=NANO_BINS, context_channels=32, hidden=48, depth_blocks=1, norm=_GROUPS)
+    system = replace(
+        base,
+        views=replace(
+            base.views,
+            backbone=SmallConvNetConfig(widths=(16, 24, 32, 48), blocks=(0, 1, 1, 1), out_stages=(2, 3), norm=_GROUPS),
+            neck=ConcatNeckConfig(channels=48, norm=_GROUPS),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS, spread="nearest")),
+        ),
+        first=None,
+        queries=ContextQueriesConfig(),
+        proposals=DepthProposalsConfig(),
+        fusion=CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64, depth_aware=True),
+        completion=MlpPriorConfig(hidden=16),
+        encoder=LocalGlobalConfig(local=local, plane=plane, slabs=4),
+        losses=replace(base.losses, first=None, masks=0.0),
+    )
+    return nano_of("nano_cgformer", system)
+
+
+def voxformer_r50_kitti() -> Recipe:
+    """VoxFormer's sizes: ResNet-50 up to its third stage, 368 x 1216, a learned query for each of 262,144 voxels.
+
+    The published one has an unused fourth stage (15.0 million parameters) and keeps the first stages fixed.
+    """
+    base = r50_system()
+    columns = ColumnNetConfig(
+        net=GroundNetConfig(widths=(48, 64, 80), blocks=(1, 1, 1), strides=(1, 2, 2), channels=64),
+        heights=16,
+        channels=16,
+    )
+    system = replace(
+        base,
+        views=ViewsConfig(backbone=ResNetConfig(depth=50, out_stages=(3,)), neck=AddNeckConfig(channels=128)),
+        first=FirstStageConfig(high=HighConfig(present=False, channels=1), net=columns),
+        queries=TableQueriesConfig(),
+        proposals=OccupancyProposalsConfig(share=0.15, threshold=0.5),
+        completion=MaskTokenConfig(),
+        head=LinearHeadConfig(),
+        two_stage=TwoStageConfig(steps=46_000),
+        losses=replace(base.losses, masks=0.0),
+    )
+    recipe = kitti_of("voxformer_r50_kitti", system, size=(368, 1216), stride=16)
+    return replace(recipe, steps=35_500)  # 24 epochs of the first stage, 20 of the second, a frame a pass, four a step
+
+
+def voxformer_r50_kitti_fold() -> Recipe:
+    """The same as released: attention among voxels in a 512 x 512 fold, camera 2 where camera 0 stands."""
+    base = voxformer_r50_kitti()
+    recipe = _changed(base, "voxformer_r50_kitti_fold", mixing=VolumeAttentionConfig(fold=(512, 512)))
+    return replace(recipe, data=replace(recipe.data, camera_shift=False))
+
+
+def _cgformer_system() -> CigOccConfig:
+    base = r50_system()
+    measure = DepthNetConfig(bins=KITTI_BINS, context_channels=128, hidden=256, depth_blocks=3, ray_directions=False)
+    return replace(
+        base,
+        views=ViewsConfig(
+            backbone=EfficientNetConfig(),
+            neck=ScaleNeckConfig(),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(spread="nearest")),
+        ),
+        first=None,
+        queries=ContextQueriesConfig(),
+        proposals=DepthProposalsConfig(),
+        fusion=CrossAttentionConfig(depth_aware=True),
+        completion=MlpPriorConfig(),
+        encoder=LocalGlobalConfig(),
+        head=ConvHeadConfig(),
+        losses=replace(base.losses, first=None, masks=0.0, depth=1e-4),
+    )
+
+
+def cgformer_effb7_kitti() -> Recipe:
+    """CGFormer's sizes: EfficientNet-B7, 384 x 1280, stereo depth refined, three planes through Swin-T."""
+    return kitti_of("cgformer_effb7_kitti", _cgformer_system(), size=(384, 1280))
+
+
+def cgformer_effb7_kitti_released() -> Recipe:
+    """The same as released: the fold, a table beside the lifted queries, no depth loss, given depth a bin too near."""
+    base = _cgformer_system()
+    assert isinstance(base.views.depth, MonoDepthConfig)
+    near = GivenDepthConfig(spread="nearest", near_by_a_bin=True)
+    system = replace(
+        base,
+        views=replace(base.views, depth=replace(base.views.depth, refine=near)),
+        queries=ContextQueriesConfig(table=True),
+        mixing=VolumeAttentionConfig(fold=(512, 512)),
+        losses=replace(base.losses, depth=0.0),
+    )
+    return kitti_of("cgformer_effb7_kitti_released", system, size=(384, 1280))
+
+
+def cgformer_effb7_kitti_doubled() -> Recipe:
+    """CGFormer taught depth as its code's pre-training is: the target at twice the depth."""
+    base = _cgformer_system()
+    system = replace(base, losses=replace(base.losses, depth=1.0, doubled_depth=True))
+    return kitti_of("cgformer_effb7_kitti_doubled", system, size=(384, 1280))
+
+
+def cigocc_effb7_kitti() -> Recipe:
+    """CIGOcc's idea on CGFormer: masks teach the middle features, nothing else changes."""
+    base = _cgformer_system()
+    system = replace(base, losses=replace(base.losses, masks=1.0))
+    return kitti_of("cigocc_effb7_kitti", system, size=(384, 1280))

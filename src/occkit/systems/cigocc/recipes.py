@@ -1,0 +1,199 @@
+"""CIGOcc's own recipes: tiny, small and of published sizes. Its hosts and its ablations have files of their own."""
+
+from dataclasses import replace
+
+from occkit.data import DataConfig
+from occkit.data.image_inputs import ImageInputsConfig
+from occkit.geometry import VoxelGrid
+from occkit.losses import VoxelLossConfig, inverse_log_weights
+from occkit.nn.backbones import ResNetConfig, SmallConvNetConfig
+from occkit.nn.blocks import GroupNormConfig
+from occkit.nn.completion import RawVolumeConfig
+from occkit.nn.depth import DepthBins
+from occkit.nn.heads import ConvHeadConfig
+from occkit.nn.necks import AddNeckConfig, ConcatNeckConfig
+from occkit.nn.proposals import DepthProposalsConfig, OccupancyProposalsConfig
+from occkit.nn.volume_attention import VolumeAttentionConfig
+from occkit.nn.volumes import VolumeNetConfig
+from occkit.nn.voxel_queries import CrossAttentionConfig
+from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
+from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig
+from occkit.systems.cigocc.views import GivenDepthConfig, ViewsConfig
+from occkit.training.optim import OneCycle, OptimConfig
+from occkit.training.recipe import Recipe
+
+NANO_GRID = VoxelGrid.from_range((0, -25.6, -2), (51.2, 25.6, 4.4), 0.8)
+"""SemanticKITTI's box in 64 x 64 x 8 voxels of 0.8 m."""
+NANO_BINS = DepthBins(start=2.0, stop=58.0, step=1.0)
+"""Depth bins of the small recipes."""
+LOOK = "look"
+"""Where the recipes look for what `occkit look` wrote, below the data's folder."""
+MASKS = f"{LOOK}/masks"
+"""Classes of pixels there."""
+SEMANTICKITTI_FREQUENCIES = (
+    *(5417730330, 15783539, 125136, 118809, 646799, 821951, 262978, 283696, 204750, 61688703, 4502961, 44883650),
+    *(2269923, 56840218, 15719652, 158442623, 2061623, 36970522, 1151988, 334146),
+)
+"""Voxels of each class in SemanticKITTI's training labels, id 0 (empty) first. Source: MonoScene."""
+_GROUPS = GroupNormConfig()
+
+
+def log_weights(counts: tuple[int, ...]) -> tuple[float, ...]:
+    """Return `1 / ln(n)` of each class, as MonoScene, VoxFormer and CGFormer weigh their cross-entropy, with mean 1."""
+    return inverse_log_weights(counts)
+
+
+def inputs_of(system: CigOccConfig, *, stride: int = 8, cameras: tuple[str, ...] | None = None) -> DataConfig:
+    """Return a data config that loads what a network reads, and what its losses learn from, below `LOOK`."""
+    high = None if system.first is None else system.first.high
+    depth, loads = system.views.depth, high is not None and high.present
+    given = isinstance(depth, GivenDepthConfig) or getattr(depth, "refine", None) is not None
+    features = (loads and high is not None and high.features > 0) or system.losses.features > 0
+    inputs = ImageInputsConfig(
+        depth=f"{LOOK}/depth" if given else None,
+        masks=MASKS if loads and high is not None and high.masks else None,
+        features=f"{LOOK}/features" if features else None,
+        feature_stride=stride,
+    )
+    return DataConfig(
+        cameras=cameras,
+        load_depth=system.losses.depth > 0,
+        image_semantics=MASKS if system.losses.masks else None,
+        inputs=inputs if inputs != ImageInputsConfig(feature_stride=stride) else None,
+    )
+
+
+def _debug_system() -> CigOccConfig:
+    return CigOccConfig(
+        grid=NANO_GRID,
+        lift_stride=(4, 4, 2),
+        channels=16,
+        views=ViewsConfig(
+            backbone=SmallConvNetConfig(widths=(8, 16), blocks=(0, 0), out_stages=(1,)),
+            neck=ConcatNeckConfig(channels=16, norm=_GROUPS),
+            depth=GivenDepthConfig(bins=DepthBins(start=2.0, stop=58.0, step=4.0)),
+        ),
+        first=FirstStageConfig(
+            high=HighConfig(features=24, masks=True, channels=8),
+            net=VolumeNetConfig(widths=(8, 16), blocks=(1, 1), strides=(1, 2), channels=16, norm=_GROUPS),
+        ),
+        proposals=DepthProposalsConfig(grow=1),
+        fusion=CrossAttentionConfig(layers=1, heads=2, points=2, hidden=16, dropout=0.0),
+        mixing=VolumeAttentionConfig(layers=1, heads=2, points=2, hidden=16, dropout=0.0),
+        head=ConvHeadConfig(hidden=16, norm=_GROUPS),
+        norm=_GROUPS,
+        losses=CigOccLossConfig(frustum=1.0, masks=1.0, features=0.5, feature_channels=24),
+    )
+
+
+def debug() -> Recipe:
+    """Seconds on a CPU: a tiny network on coarse voxels with every loss of the method, to see that everything runs."""
+    system = _debug_system()
+    return Recipe(
+        name="cigocc.debug",
+        system=system,
+        data=replace(inputs_of(system), image_size=(32, 88)),
+        optim=OptimConfig(lr=5e-3),
+        steps=20,
+        batch_size=2,
+        evaluate_every=20,
+        protocols=("semantickitti",),
+        max_train_frames=8,
+        max_val_frames=4,
+    )
+
+
+def nano_system() -> CigOccConfig:
+    """Return the small network: 64 x 208 images, 32 x 32 x 4 voxels of 1.6 m, scores at 0.8 m."""
+    weights = log_weights(SEMANTICKITTI_FREQUENCIES)
+    voxels = VoxelLossConfig(
+        lovasz=0.0,
+        semantic_affinity=1.0,
+        geometric_affinity=1.0,
+        class_weights=weights,
+        mask_camera_in_training=False,
+    )
+    return CigOccConfig(
+        grid=NANO_GRID,
+        channels=32,
+        views=ViewsConfig(
+            backbone=SmallConvNetConfig(widths=(16, 24, 32, 48), blocks=(0, 1, 1, 1), out_stages=(2, 3), norm=_GROUPS),
+            neck=ConcatNeckConfig(channels=32, norm=_GROUPS),
+            depth=GivenDepthConfig(bins=NANO_BINS),
+        ),
+        first=FirstStageConfig(
+            high=HighConfig(features=24, masks=True, channels=24),
+            net=VolumeNetConfig(widths=(24, 48, 48), blocks=(1, 1, 1), channels=32, norm=_GROUPS),
+        ),
+        proposals=OccupancyProposalsConfig(share=0.25),
+        fusion=CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64),
+        completion=RawVolumeConfig(),
+        mixing=VolumeAttentionConfig(layers=1, heads=4, points=4, hidden=64),
+        head=ConvHeadConfig(hidden=32, norm=_GROUPS),
+        norm=_GROUPS,
+        losses=CigOccLossConfig(
+            voxels=voxels,
+            first=VoxelLossConfig(lovasz=0.0, class_weights=weights, mask_camera_in_training=False),
+            masks=1.0,
+            feature_channels=24,
+        ),
+    )
+
+
+def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
+    """Return the small training of a network under a name: 600 steps of four frames."""
+    return Recipe(
+        name=f"cigocc.{name}",
+        system=system,
+        data=replace(inputs_of(system), image_size=(64, 208), **data),
+        optim=OptimConfig(lr=1e-3, schedule=OneCycle(), clip_norm=10.0),
+        steps=600,
+        batch_size=4,
+        evaluate_every=600,
+        protocols=("semantickitti",),
+        max_train_frames=200,
+    )
+
+
+def nano() -> Recipe:
+    """Minutes on two cores: segmentation, appearance and depth, deformable fusion, masks as teachers."""
+    return nano_of("nano", nano_system())
+
+
+def r50_system() -> CigOccConfig:
+    """Return the network of published size: ResNet-50, 128 channels, 128 x 128 x 16 voxels of 0.4 m."""
+    weights = log_weights(SEMANTICKITTI_FREQUENCIES)
+    nano_losses = nano_system().losses
+    return CigOccConfig(
+        views=ViewsConfig(backbone=ResNetConfig(depth=50, out_stages=(2, 3, 4)), neck=AddNeckConfig(channels=128)),
+        losses=replace(
+            nano_losses,
+            voxels=replace(nano_losses.voxels, class_weights=weights),
+            feature_channels=256,
+        ),
+    )
+
+
+def kitti_of(name: str, system: CigOccConfig, *, size: tuple[int, int], stride: int = 8) -> Recipe:
+    """Return the training of a network of published size under a name: 25 epochs of 3,834 frames, four a step."""
+    return Recipe(
+        name=f"cigocc.{name}",
+        system=system,
+        data=replace(inputs_of(system, stride=stride), image_size=size),
+        optim=OptimConfig(
+            lr=3e-4,
+            schedule=OneCycle(peak=0.05),
+            lr_factors=(("views.backbone.", 0.1),),
+        ),
+        steps=24_000,
+        accumulate=4,
+        evaluate_every=3_000,
+        protocols=("semantickitti",),
+        precision="bf16",
+        num_workers=4,
+    )
+
+
+def r50_kitti() -> Recipe:
+    """ResNet-50 on 368 x 1216 images, SAM's features and masks lifted along stereo depth, masks as teachers."""
+    return kitti_of("r50_kitti", r50_system(), size=(368, 1216))

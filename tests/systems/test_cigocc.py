@@ -1,0 +1,288 @@
+"""CIGOcc: its hosts and options, what each part reads and teaches, published sizes, both trainings on real layouts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from occkit.errors import ConfigError
+from occkit.losses import VoxelLossConfig
+from occkit.nn.depth import DepthBins
+from occkit.nn.proposals import DepthProposalsConfig
+from occkit.samples import ImageInputs, collate
+from occkit.systems import cigocc
+from occkit.systems.cigocc.views import given_depth, spread_depth
+from occkit.taxonomy import OCC3D, SEMANTICKITTI
+from occkit.training.recipe import recipes_in
+from occkit.training.system import conditional_parameters, losses, predict
+
+NANO = sorted(name for name in recipes_in(cigocc) if name.startswith("nano"))
+ARMS = ("nano_g", "nano_s", "nano_d", "nano_gs", "nano_gd", "nano_sd", "nano_gsd", "nano_gsd_plain")
+
+
+@pytest.fixture
+def frames(make_sample):
+    def make(*seeds, grid=None, size=(32, 64), num_cameras=1, taxonomy=SEMANTICKITTI):
+        grid = grid or cigocc.nano().system.grid.coarsen((2, 2, 1))
+        return collate(
+            [make_sample(grid=grid, taxonomy=taxonomy, size=size, num_cameras=num_cameras, seed=s) for s in seeds]
+        )
+
+    return make
+
+
+def built(system, seed=0):
+    torch.manual_seed(seed)
+    return system.build()
+
+
+def small(recipe):
+    """A nano recipe's network on a quarter of its voxels; tables and folds follow the grid."""
+    system = recipe.system
+    grid = system.grid.coarsen((2, 2, 1))
+    fold = getattr(system.mixing, "fold", None)
+    mixing = replace(system.mixing, fold=(16, 64)) if fold else system.mixing
+    return replace(system, grid=grid, mixing=mixing)
+
+
+def total(model, batch):
+    torch.manual_seed(5)
+    return losses(model, predict(model, batch), batch)
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_every_small_recipe_trains_what_it_says(name, frames):
+    recipe = getattr(cigocc, name)()
+    system = small(recipe)
+    model = built(replace(system, two_stage=None)).train()
+    batch = frames(0, num_cameras=2 if recipe.data.cameras else 1)
+    prediction = predict(model, batch)
+    assert prediction.logits.shape == (1, 20, *system.grid.shape)
+    named = losses(model, prediction, batch)
+    assert all(value.isfinite() for value in named.values())
+    torch.stack(list(named.values())).sum().backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    inputs = recipe.data.inputs
+    given = batch.inputs
+    needed = ImageInputs(
+        depth=given.depth if inputs is not None and inputs.depth else None,
+        masks=given.masks if inputs is not None and inputs.masks else None,
+        features=given.features if inputs is not None and inputs.features else None,
+    )
+    with torch.no_grad():
+        predict(model, replace(batch, inputs=needed))  # what the recipe loads is enough
+
+
+def test_arms_have_the_same_parameters():
+    """But for the learned constants in place of what is absent, and the prior over depth: a thousandth."""
+    counts = {name: sum(p.numel() for p in getattr(cigocc, name)().system.build().parameters()) for name in ARMS}
+    assert max(counts.values()) - min(counts.values()) < 0.001 * counts["nano_gsd"]
+    with_masks = sum(p.numel() for p in cigocc.nano().system.build().parameters())
+    assert 0 < with_masks - counts["nano_gsd"] < 0.01 * counts["nano_gsd"]
+
+
+def test_masks_change_nothing_but_a_head_that_inference_leaves_out(frames):
+    plain, taught = built(small(cigocc.nano_gsd())), built(small(cigocc.nano()))
+    batch = frames(0)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, taught.state_dict()[name])
+    plain.eval(), taught.eval()
+    with torch.no_grad():
+        assert torch.equal(predict(plain, batch).logits, predict(taught, batch).logits)
+        assert predict(taught, batch).image_logits is None
+    taught.train()
+    assert set(total(taught, batch)) - set(total(plain.train(), batch)) == {"masks"}
+
+
+def change(model, batch, other):
+    """How much the scores change between two batches; the proposals are those of depth in either."""
+    model.eval()
+    with torch.no_grad():
+        return (predict(model, batch).logits - predict(model, other).logits).abs().max().item()
+
+
+def test_each_level_is_read_where_it_is_present_and_nowhere_else(frames):
+    batch = frames(0)
+    inputs = batch.inputs
+    others = {
+        "g": replace(batch, images=255 - batch.images),
+        "s": replace(batch, inputs=replace(inputs, masks=19 - inputs.masks.clamp(max=19), features=-inputs.features)),
+        "d": replace(batch, inputs=replace(inputs, depth=inputs.depth * 0.7)),
+    }
+    for name in ("g", "s", "d", "gs", "gd", "sd", "gsd"):
+        model = built(small(getattr(cigocc, f"nano_{name}")()))
+        for level, other in others.items():
+            assert (change(model, batch, other) > 1e-5) is (level in name), (name, level)
+
+
+def test_what_is_missing_is_named(frames):
+    batch = frames(0)
+    model = built(small(cigocc.nano())).train()
+    for field, option in (("depth", "--depth"), ("masks", "--masks"), ("features", "--features")):
+        with pytest.raises(ConfigError, match=rf"frame0 .*has no .*occkit look {option}"):
+            predict(model, replace(batch, inputs=replace(batch.inputs, **{field: None})))
+    with pytest.raises(ConfigError, match=r"has no depth map"):
+        predict(model, replace(batch, inputs=None))
+    prediction = predict(model, batch)
+    with pytest.raises(ConfigError, match=r"frame0 .*has no label to learn from"):
+        losses(model, prediction, replace(batch, occupancy=None))
+    with pytest.raises(ConfigError, match=r"no classes of its pixels to learn from; .*DataConfig\.image_semantics"):
+        losses(model, prediction, replace(batch, image_semantics=None))
+    with pytest.raises(ConfigError, match=r"the data has 5; set HighConfig\.features"):
+        predict(model, replace(batch, inputs=replace(batch.inputs, features=batch.inputs.features[:, :, :5])))
+    with pytest.raises(ConfigError, match="made for the classes of semantickitti, the data has occ3d"):
+        predict(model, frames(0, taxonomy=OCC3D))
+    with pytest.raises(ConfigError, match=r'stereo needs two cameras.*\("image_2", "image_3"\)'):
+        predict(built(small(cigocc.nano_stereo())), batch)
+    mono = built(small(cigocc.nano_mono())).train()
+    with pytest.raises(ConfigError, match=r"set DataConfig\.load_depth"):
+        losses(mono, predict(mono, batch), replace(batch, depth=None))
+    features = built(small(cigocc.nano_gd_features())).train()
+    answer = predict(features, batch)
+    with pytest.raises(ConfigError, match="no segmentation features to learn from"):
+        losses(features, answer, replace(batch, inputs=replace(batch.inputs, features=None)))
+    table = built(small(cigocc.nano_voxformer())).eval()
+    with pytest.raises(ConfigError, match="queries were learned for 1,024 voxels, the data has 4,096"):
+        predict(table, frames(0, grid=cigocc.nano().system.grid, size=(32, 64)))
+
+
+def test_impossible_configs_are_refused():
+    base = cigocc.nano().system
+    for changes, problem in (
+        ({"taxonomy": "cats"}, "is none of"),
+        ({"first": None}, "without a first stage losses.first"),
+        ({"losses": replace(base.losses, first=None)}, "needs losses.first"),
+        (
+            {"views": replace(base.views, depth=cigocc.PriorDepthConfig()), "proposals": DepthProposalsConfig()},
+            "a prior hits no voxels",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            replace(base, **changes)
+    with pytest.raises(ConfigError, match="neither features nor masks"):
+        cigocc.HighConfig()
+    with pytest.raises(ConfigError, match="without images there is no depth"):
+        cigocc.ViewsConfig(present=False, depth=cigocc.MonoDepthConfig())
+    with pytest.raises(ConfigError, match="steps must be at least 1"):
+        cigocc.TwoStageConfig(steps=0)
+
+
+def test_the_first_stage_learns_alone_and_is_frozen_then(frames):
+    system = small(cigocc.nano_two_stage())
+    model = built(replace(system, two_stage=cigocc.TwoStageConfig(steps=1))).train()
+    batch = frames(0)
+    named = total(model, batch)
+    assert set(named) == {"first_cross_entropy"}
+    torch.stack(list(named.values())).sum().backward()
+    assert model.first.score.weight.grad.any()
+    assert all(p.grad is None for p in model.head.parameters())
+    model.zero_grad()
+    named = total(model, batch)
+    assert "first_cross_entropy" not in named
+    torch.stack(list(named.values())).sum().backward()
+    assert all(p.grad is None for p in model.first.parameters())
+    assert model.head.score.weight.grad.any()
+    listed = conditional_parameters(model)
+    assert all(name.startswith(listed) for name, _ in model.named_parameters())
+
+
+BINS = DepthBins(start=2.0, stop=6.0, step=1.0)
+
+
+def test_a_cell_s_depth_is_the_share_of_its_pixels():
+    metres = torch.tensor([[2.5, 2.9, 4.5, 0.0], [5.5, 0.0, 9.0, 0.0]])[None, None]
+    shares = spread_depth(metres, BINS, (1, 2))[0, 0, :, 0]
+    assert torch.allclose(shares[:, 0], torch.tensor([2 / 3, 0.0, 0.0, 1 / 3]))
+    assert shares[:, 1].tolist() == [0.0, 0.0, 1.0, 0.0], "what is unknown or beyond the bins does not count"
+    nearest = spread_depth(metres, BINS, (1, 2), nearest=True)[0, 0, :, 0]
+    assert nearest.T.tolist() == [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+    nearer = spread_depth(metres, BINS, (1, 2), nearest=True, bins_nearer=1)[0, 0, :, 0]
+    assert nearer.T.tolist() == [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+
+
+def test_depth_lifts_the_high_level_to_where_it_lies(frames):
+    """With all pixels at 10 m, only voxels about 10 m ahead are lifted into, and only they ask."""
+    batch = frames(0)
+    flat = replace(batch, inputs=replace(batch.inputs, depth=torch.full_like(batch.inputs.depth, 10.2)))
+    model = built(replace(small(cigocc.nano()), proposals=DepthProposalsConfig())).eval()
+    grid = flat.grid.coarsen((2, 2, 2))
+    shows = model.views(flat)
+    seen = {}
+    model.first.net.register_forward_pre_hook(lambda _, inputs: seen.update(volume=inputs[0]))
+    model.fusion.register_forward_pre_hook(lambda _, inputs: seen.update(asked=inputs[1]))
+    predict(model, flat)
+    filled = seen["volume"][0, :-1].abs().sum(dim=0) > 0
+    centres = grid.centers()
+    assert filled.any()
+    # The camera stands 1 m ahead of the origin; voxels are 3.2 m long.
+    assert (centres[filled][:, 0] - 11.2).abs().max() < 1.7
+    assert torch.equal(seen["volume"][0, -1] > 0, filled), "the bit is where depth hits"
+    assert (seen["asked"][:, 0] - 11.2).abs().max() < 1.7
+    assert torch.equal(given_depth(flat), shows.metres)
+
+
+def test_first_losses_weigh_the_first_scores_alone(frames):
+    base = small(cigocc.nano())
+    twice = replace(base, losses=replace(base.losses, first=replace(base.losses.first, cross_entropy=2.0)))
+    batch = frames(0)
+    one, two = total(built(base).train(), batch), total(built(twice).train(), batch)
+    assert two["first_cross_entropy"].item() == pytest.approx(2 * one["first_cross_entropy"].item(), rel=1e-5)
+    assert two["cross_entropy"].item() == pytest.approx(one["cross_entropy"].item(), rel=1e-5)
+    assert isinstance(base.losses.voxels, VoxelLossConfig)
+
+
+PUBLISHED = {
+    # name: (views, first, queries, fusion, mixing, encoder, head) in parameters
+    "r50_kitti": (24_130_880, 5_112_000, 0, 373_000, 265_000, 0, 222_740),
+    "voxformer_r50_kitti": (8_839_000, 681_877, 33_554_432, 373_000, 265_000, 0, 2_836),
+    "cgformer_effb7_kitti": (76_949_000, 0, 0, 397_000, 265_000, 34_871_550, 222_740),
+    "cgformer_effb7_kitti_released": (76_949_000, 0, 33_554_432, 397_000, 249_000, 34_871_550, 222_740),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_on_the_meta_device(name, make_sample):
+    """The specification: EfficientNet-B7 63.79 M, neck 6.70, table 33.55, cross 0.40, head 0.22, Swin-T 27.71."""
+    pytest.importorskip("transformers")
+    recipe = getattr(cigocc, name)()
+    with torch.device("meta"):
+        model = recipe.system.build().eval()
+
+    def size(part):
+        return 0 if part is None else sum(p.numel() for p in part.parameters())
+
+    names = ("views", "first", "queries", "fusion", "mixing", "encoder", "head")
+    for part, expected in zip(names, PUBLISHED[name], strict=True):
+        assert size(getattr(model, part)) == pytest.approx(expected, abs=1000), part
+    if "cgformer" in name:
+        assert size(model.views.backbone) / 1e6 == pytest.approx(63.79, abs=0.005)
+        assert size(model.views.neck) / 1e6 == pytest.approx(6.70, abs=0.005)
+        assert size(model.encoder.plane.body) / 1e6 == pytest.approx(27.71, abs=0.005)
+        # Ours: a depth network without ASPP, deformable convolution and the fusion of its branches (14.60 there).
+        assert size(model.views.measure) / 1e6 == pytest.approx(6.46, abs=0.01)
+    height, width = recipe.data.image_size
+    # A small sample stands in: 384 x 1280 x 112 bins of numbers are not made.
+    tiny = make_sample(grid=cigocc.nano().system.grid, taxonomy=SEMANTICKITTI, size=(32, 64), num_cameras=1)
+    tiny = collate([tiny]).to("meta")
+    batch = replace(
+        tiny,
+        images=torch.zeros(1, 1, 1, 3, height, width, dtype=torch.uint8, device="meta"),
+        cameras=replace(tiny.cameras, height=height, width=width),
+        grid=recipe.system.grid,
+        inputs=ImageInputs(
+            depth=torch.zeros(1, 1, height, width, device="meta"),
+            masks=torch.zeros(1, 1, height, width, dtype=torch.uint8, device="meta"),
+            features=torch.zeros(1, 1, 256, height // 8, width // 8, device="meta"),
+        ),
+        **dict.fromkeys(("occupancy", "points", "depth", "teaching", "segments", "image_semantics")),
+    )
+    with torch.no_grad():
+        prediction = predict(model, batch)
+        shows = model.views(batch)
+    assert prediction.logits.shape == (1, 20, 256, 256, 32)
+    stride = 16 if "voxformer" in name else 8
+    assert shows.context.shape == (1, 1, 128, height // stride, width // stride)
+    assert shows.depth.shape == (1, 1, 112, height // stride, width // stride)
+    if prediction.first_logits is not None:
+        assert prediction.first_logits.shape == (1, 20, 128, 128, 16)

@@ -1,0 +1,75 @@
+"""CIGOcc from files to scores: its debug recipe on a tiny SemanticKITTI folder and on a generated world."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from occkit.cli import main
+from occkit.data import DataConfig, open_dataset
+from occkit.data.feature_store import FeatureLayout, create_store
+from occkit.data.image_inputs import depth_map_path, write_depth_map
+from occkit.data.image_maps import map_path, write_class_map
+from occkit.errors import DataError
+from occkit.systems import cigocc
+from occkit.training.checkpoint import load_run
+from occkit.training.evaluate import evaluate_model
+from occkit.training.loop import train
+from occkit.world import PRESETS, generate
+
+
+@pytest.fixture(scope="module")
+def looked_at(tiny_kitti, tmp_path_factory):
+    """The tiny folder with depth, classes and features of every image."""
+    root = tmp_path_factory.mktemp("looked") / "kitti"
+    shutil.copytree(tiny_kitti, root)
+    layout = FeatureLayout(
+        source={}, cameras=("image_2",), image_size=(24, 40), map_size=(6, 10), width=24, dim=24, codec="uint8"
+    )
+    store, draw = create_store(root / "look/features", layout), torch.Generator().manual_seed(0)
+    for token in open_dataset(root, split="all", config=DataConfig()).tokens:
+        write_depth_map(depth_map_path(root / "look/depth", token, "image_2"), 5 + 20 * torch.rand(24, 40))
+        ids = np.full((24, 40), 9, dtype=np.uint8)
+        write_class_map(map_path(root / "look/masks", token, "image_2"), ids, ignore_id=255)
+        features = torch.randn(1, 24, 6, 10, generator=draw)
+        store.write(token, torch.nn.functional.normalize(features, dim=1))
+    return root
+
+
+def test_debug_trains_on_a_tiny_folder(looked_at, tmp_path):
+    assert train(replace(cigocc.debug(), num_workers=0), looked_at, tmp_path / "run").finished
+    model, recipe = load_run(tmp_path / "run", weights="last", device=torch.device("cpu"))
+    report = evaluate_model(model, open_dataset(looked_at, split="val", config=recipe.data), ("semantickitti",))
+    assert 0 < report.report()["semantickitti"]["iou"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ("depth", "no depth map of this image -- write them with occkit look"),
+        ("masks", "no such map of an image -- make them with occkit look --masks"),
+        ("features", "no features of this frame"),
+    ],
+)
+def test_a_frame_without_an_input_stops_the_training(looked_at, tmp_path, part, problem):
+    root = tmp_path / "kitti"
+    shutil.copytree(looked_at, root)
+    for path in (root / "look" / part).glob("00_000003*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(DataError, match=rf"00_000003.*{problem}"):
+        train(replace(cigocc.debug(), num_workers=0, max_train_frames=None), root, tmp_path / "run")
+
+
+def test_debug_and_nano_train_on_a_world(tmp_path):
+    root = tmp_path / "world"
+    generate(replace(PRESETS["kitti-nano"], frames=2), root, format="semantickitti", num_scenes=2, seed=5)
+    look = ["look", "--data", str(root), "--out", str(root / cigocc.LOOK), "--depth", "stereo", "--masks", "--features"]
+    assert main(look) == 0
+    debug = replace(cigocc.debug(), steps=4, evaluate_every=4, num_workers=0)
+    assert train(debug, root, tmp_path / "debug").finished
+    nano = replace(cigocc.nano(), steps=1, batch_size=1, evaluate_every=None, num_workers=0)
+    assert train(nano, root, tmp_path / "nano").finished
+    control = replace(cigocc.nano_gsd_control(), steps=1, batch_size=1, evaluate_every=None, num_workers=0)
+    assert train(control, root, tmp_path / "control").finished
