@@ -15,7 +15,7 @@ if not (ROOT / "benchmarks" / "measure.py").is_file():
     pytest.skip("benchmarks/ belongs to the checkout, not to the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import langocc, measure, rendering, table  # noqa: E402
+from benchmarks import cigocc, langocc, measure, rendering, table  # noqa: E402
 
 
 def test_peak_memory_is_the_worst_moment_and_not_the_sum():
@@ -120,3 +120,14 @@ def test_a_published_step_of_langocc_fits():
     # The vectors of 640,000 voxels, 512 numbers each, before and after they are normalised.
     assert full["backward"] == 2 * 640_000 * 512 * 4
     assert full["kept"] > full["backward"]
+
+
+def test_cigocc_is_measured_at_any_size():
+    sizes = cigocc.Sizes(cells=(3, 4), bins=5, queries=6, shape=(4, 4, 2), heads=2, channels=3, points=2)
+    rows = [*cigocc.depth_rows(sizes, repeats=1), *cigocc.volume_rows(sizes, repeats=1)]
+    assert [row.name for row in rows] == ["cigocc"] * 3
+    assert rows[0].extra["difference"] < 1e-5
+    debug = cigocc.cigocc.debug()
+    steps = cigocc.step_rows(debug, debug, repeats=1)
+    assert [row.target for row in steps] == ["<= 1.05x the plain step"] * 2
+    assert all(row.ours > 0 for row in steps)

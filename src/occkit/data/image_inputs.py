@@ -7,7 +7,6 @@ own form). SemanticKITTI's may also be those of VoxFormer, `<folder>/sequences/<
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -169,4 +168,4 @@ class FeatureMaps:
         """
         maps = self.store.read(token)[self._rows]
         followed = (follow_features(one, plan, stride=stride) for one, plan in zip(maps, plans, strict=True))
-        return torch.stack(cast(list[Tensor], list(followed)))
+        return torch.stack(list(followed))

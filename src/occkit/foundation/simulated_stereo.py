@@ -123,4 +123,4 @@ def _at_steps(depth: Depths, step: float) -> npt.NDArray[np.bool_]:
     """Return the farther pixels of neighbours whose depths differ by more than a share of the smaller."""
     padded = np.pad(depth, 1)
     around = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
-    return ((around > 0) & (depth > around * (1 + step))).any(axis=0)
+    return np.asarray(((around > 0) & (depth > around * (1 + step))).any(axis=0), dtype=np.bool_)

@@ -228,6 +228,7 @@ class EfficientNet(nn.Module):
     Source: Tan and Le, "EfficientNet", ICML 2019; implementation of transformers.
     """
 
+    stem: Any
     encoder: Any
 
     def __init__(self, config: EfficientNetConfig) -> None:
