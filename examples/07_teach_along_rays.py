@@ -127,11 +127,9 @@ def draw_label(data: Path, runs: dict[str, Path], index: int) -> list[Picture]:
     image = to_array(batch.images[0, 0, CAMERA].numpy())
     height, width = image.shape[:2]
     depth, classes = render(sure, batch)
-    return [
-        add_caption(resize(image, 3 * height, 3 * width), frames.camera_names[CAMERA]),
-        add_caption(depth, f"label: depth, 0 to {FAR:.0f} m"),
-        add_caption(classes, "label: classes"),
-    ]
+    pictures = {frames.camera_names[CAMERA]: resize(image, 3 * height, 3 * width)}
+    pictures |= {f"label: depth, 0 to {FAR:.0f} m": depth, "label: classes": classes}
+    return [add_caption(picture, what) for what, picture in pictures.items()]
 
 
 def draw_run(data: Path, name: str, run: Path, index: int) -> list[Picture]:
@@ -143,13 +141,9 @@ def draw_run(data: Path, name: str, run: Path, index: int) -> list[Picture]:
     volume = Occupancy(semantics=prediction.semantics()[0], grid=batch.grid, taxonomy=batch.taxonomy)
     above = draw_top(volume, size=depth.shape[0], with_legend=False)
     cell = torch.full(depth.shape, 255, dtype=torch.uint8).numpy()
-    left = (cell.shape[1] - above.shape[1]) // 2
-    cell[: above.shape[0], left : left + above.shape[1]] = above
-    return [
-        add_caption(cell, f"{name}: from above"),
-        add_caption(depth, f"{name}: depth"),
-        add_caption(classes, f"{name}: classes"),
-    ]
+    cell[: above.shape[0], : above.shape[1]] = above
+    pictures = {"from above": cell, "depth": depth, "classes": classes}
+    return [add_caption(picture, f"{name}: {what}") for what, picture in pictures.items()]
 
 
 if __name__ == "__main__":
