@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import grid_sample
 
 from benchmarks.lift import make_batch
-from benchmarks.measure import Row, compare, measure_pair, peak_memory
+from benchmarks.measure import Row, compare, measure_pair, overhead, peak_memory
 from occkit.nn.volume_attention import NeighbourAttention, VolumeAttentionConfig
 from occkit.ops.sampling import depth_aware_sample
 from occkit.samples import Batch, ImageInputs, Occupancy
@@ -145,26 +145,10 @@ def _step_of(recipe: Recipe) -> Callable[[], None]:
 
 def step_rows(taught: Recipe, plain: Recipe, *, repeats: int = 7) -> list[Row]:
     """Measure a training step with masks as teachers beside the same step without them."""
-    forms = _step_of(taught), _step_of(plain)
-    seconds = measure_pair(*forms, repeats=repeats, warmup=2)
-    memory = float(peak_memory(forms[0])), float(peak_memory(forms[1]))
     assert isinstance(taught.system, cigocc.CigOccConfig)
     shapes = f"1 x {taught.data.image_size} images -> {'x'.join(map(str, taught.system.grid.shape))} voxels"
-    return [
-        Row(
-            name=NAME,
-            what=f"{what} of a step with masks as teachers; plain: without",
-            shapes=shapes,
-            dtype="float32",
-            ours=ours,
-            unit=unit,
-            plain=other,
-            ratio=other / ours,
-            target=f"<= {AT_MOST:g}x the plain step",
-            reached=ours <= AT_MOST * other,
-        )
-        for what, unit, (ours, other) in (("time", "s", seconds), ("peak memory", "B", memory))
-    ]
+    what = "{} of a step with masks as teachers; plain: without"
+    return overhead(NAME, what, _step_of(taught), _step_of(plain), at_most=AT_MOST, shapes=shapes, repeats=repeats)
 
 
 def run() -> list[Row]:

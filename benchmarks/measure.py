@@ -162,6 +162,36 @@ def compare(
     )
 
 
+def overhead(
+    name: str,
+    what: str,
+    ours: Callable[[], object],
+    plain: Callable[[], object],
+    *,
+    at_most: float,
+    shapes: str,
+    repeats: int = 7,
+) -> list[Row]:
+    """Measure time and peak memory of a step that is to cost `at_most` times the plain one. `what` has a `{}`."""
+    seconds = measure_pair(ours, plain, repeats=repeats, warmup=2)
+    memory = float(peak_memory(ours)), float(peak_memory(plain))
+    return [
+        Row(
+            name=name,
+            what=what.format(measured),
+            shapes=shapes,
+            dtype="float32",
+            ours=mine,
+            unit=unit,
+            plain=other,
+            ratio=other / mine,
+            target=f"<= {at_most:g}x the plain step",
+            reached=mine <= at_most * other,
+        )
+        for measured, unit, (mine, other) in (("time", "s", seconds), ("peak memory", "B", memory))
+    ]
+
+
 def amount(value: float, unit: str) -> str:
     """Write a figure with a prefix that suits it."""
     if unit == "s":

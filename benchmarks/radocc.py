@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.lift import make_batch
-from benchmarks.measure import Row, compare, measure_pair, peak_memory
+from benchmarks.measure import Row, compare, measure_pair, overhead, peak_memory
 from occkit.losses.distillation import distill_affinity, distill_semantics, distill_termination
 from occkit.losses.ray_distillation import RayDistillConfig, _segments_of, distill_along_rays, draw_rays
 from occkit.ops.rendering import render_weights_from_density
@@ -18,7 +18,8 @@ from occkit.training.system import build_system, losses, predict
 
 NAME = "radocc"
 AT_MOST = 1.5
-SHAPES = "6 x 64x176 images -> 100x100x8 voxels, 1,500 rays of 56 samples"
+_RAYS = radocc.NANO_RAYS
+SHAPES = f"6 x 64x176 images -> 100x100x8 voxels, {_RAYS.num_rays:,} rays of {round(_RAYS.far / _RAYS.step)} samples"
 
 
 def _taught_batch(step: int) -> Batch:
@@ -103,24 +104,6 @@ def run() -> list[Row]:
     system = radocc.nano().system
     assert isinstance(system, radocc.RadOccConfig)
     taught, plain = _step_of(system), _step_of(replace(system, rays=RayDistillConfig()))
-    seconds, without = measure_pair(taught, plain, repeats=5, warmup=2)
-    memory, memory_without = peak_memory(taught), peak_memory(plain)
-    steps = [
-        Row(
-            name=NAME,
-            what=f"{what} of a step taught along rays, the teacher's outputs at hand; plain: without a teacher",
-            shapes=SHAPES,
-            dtype="float32",
-            ours=ours,
-            unit=unit,
-            plain=other,
-            ratio=other / ours,
-            target=f"<= {AT_MOST:g}x the plain step",
-            reached=ours <= AT_MOST * other,
-        )
-        for what, unit, ours, other in (
-            ("time", "s", seconds, without),
-            ("peak memory", "B", float(memory), float(memory_without)),
-        )
-    ]
+    what = "{} of a step taught along rays, the teacher's outputs at hand; plain: without a teacher"
+    steps = overhead(NAME, what, taught, plain, at_most=AT_MOST, shapes=SHAPES)
     return [*steps, *_rendering_rows()]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from occkit.data.feature_store import FeatureStore
 from occkit.data.image_maps import map_path
-from occkit.data.transforms import ImagePlan
+from occkit.data.transforms import ImagePlan, carry_out
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_grey16, read_npy, write_image
 from occkit.geometry.rays import pixel_grid
@@ -82,7 +81,8 @@ def read_depth_map(files: Sequence[Path], plan: ImagePlan, *, stored: tuple[int,
         depth = read_grey16(path).astype(np.float32) / np.float32(DEPTH_STEPS)
     if depth.shape != stored:
         raise DataError(path, f"expected {stored} pixels like its image, got {depth.shape}", "make it again")
-    return torch.from_numpy(_follow(np.where(np.isfinite(depth) & (depth > 0), depth, 0), plan))
+    picture = Image.fromarray(np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32))
+    return torch.from_numpy(np.array(carry_out(picture, plan, Image.Resampling.NEAREST)))
 
 
 def read_depth_maps(
@@ -101,20 +101,6 @@ def read_depth_maps(
 def depth_map_path(folder: Path, token: str, camera: str) -> Path:
     """Return where the depth map of an image lies."""
     return map_path(folder, token, camera)
-
-
-def _follow(values: npt.NDArray[np.float32], plan: ImagePlan) -> npt.NDArray[np.float32]:
-    """Carry out a plan by nearest pixel; 0 where there was no image."""
-    picture = Image.fromarray(values.astype(np.float32))
-    rows, columns = plan.resized
-    picture = picture.resize((columns, rows), Image.Resampling.NEAREST)
-    picture = picture.crop((plan.left, plan.top, plan.left + plan.width, plan.top + plan.height))
-    if plan.mirror or plan.rotate_degrees:
-        inverse = np.linalg.inv(plan.window_matrix())
-        picture = picture.transform(
-            picture.size, Image.Transform.AFFINE, tuple(inverse[:2].ravel()), Image.Resampling.NEAREST
-        )
-    return np.array(picture, dtype=np.float32)
 
 
 def follow_features(maps: Float[Tensor, "k r c"], plan: ImagePlan, *, stride: int) -> Float[Tensor, "k rows columns"]:

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
-from occkit.data.transforms import ImagePlan
+from occkit.data.transforms import ImagePlan, carry_out
 from occkit.errors import DataError
 from occkit.files import read_grey16, write_image
 
@@ -44,13 +44,5 @@ def read_id_map(path: Path, plan: ImagePlan, *, stored: tuple[int, int], remedy:
     ids = read_grey16(path)
     if ids.shape != stored:
         raise DataError(path, f"expected {stored} pixels like its image, got {ids.shape}", "make it again")
-    picture = Image.fromarray(ids.astype(np.int32))
-    rows, columns = plan.resized
-    picture = picture.resize((columns, rows), Image.Resampling.NEAREST)
-    picture = picture.crop((plan.left, plan.top, plan.left + plan.width, plan.top + plan.height))
-    if plan.mirror or plan.rotate_degrees:
-        inverse = np.linalg.inv(plan.window_matrix())
-        picture = picture.transform(
-            picture.size, Image.Transform.AFFINE, tuple(inverse[:2].ravel()), Image.Resampling.NEAREST
-        )
+    picture = carry_out(Image.fromarray(ids.astype(np.int32)), plan, Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(picture, dtype=np.int64)) - 1

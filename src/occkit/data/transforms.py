@@ -106,21 +106,25 @@ def plan_image(
     )
 
 
-def apply_to_image(image: Image.Image, plan: ImagePlan) -> npt.NDArray[np.uint8]:
-    """Carry out a plan on an RGB image; returns uint8 `[3, height, width]`, black where there was no image."""
+def carry_out(image: Image.Image, plan: ImagePlan, resampling: Image.Resampling) -> Image.Image:
+    """Return an image of any mode at the network's size; 0 where there was none."""
     rows, columns = plan.resized
     if image.size != (columns, rows):
-        image = image.resize((columns, rows), Image.Resampling.BILINEAR)
+        image = image.resize((columns, rows), resampling)
     window = (plan.left, plan.top, plan.left + plan.width, plan.top + plan.height)
     if window != (0, 0, columns, rows):
         image = image.crop(window)
     if plan.mirror or plan.rotate_degrees:
         # Pillow wants the map from the result to the source, in pixel coordinates with centres at +0.5, as ours.
         inverse = np.linalg.inv(plan.window_matrix())
-        image = image.transform(
-            image.size, Image.Transform.AFFINE, tuple(inverse[:2].ravel()), Image.Resampling.BILINEAR
-        )
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+        image = image.transform(image.size, Image.Transform.AFFINE, tuple(inverse[:2].ravel()), resampling)
+    return image
+
+
+def apply_to_image(image: Image.Image, plan: ImagePlan) -> npt.NDArray[np.uint8]:
+    """Carry out a plan on an RGB image; returns uint8 `[3, height, width]`, black where there was no image."""
+    placed = carry_out(image, plan, Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(placed).transpose(2, 0, 1))
 
 
 def apply_to_cameras(cameras: Cameras, plan: ImagePlan) -> Cameras:

@@ -5,7 +5,7 @@ and depths between an object and what is behind it.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.nn import functional
 from occkit.errors import ConfigError
 from occkit.foundation.chance import chance
 from occkit.foundation.depth import check_depth_request
-from occkit.foundation.truth import find_frame, read_truth
+from occkit.foundation.truth import find_frame, read_truth, settings_of
 from occkit.geometry import Cameras
 
 Depths = npt.NDArray[np.float64]
@@ -98,8 +98,7 @@ class SimulatedDepth:
     @property
     def description(self) -> dict[str, Any]:
         """Name and settings; not where the world lies."""
-        settings = asdict(replace(self.config, root=Path()))
-        return {"depth": "simulated"} | {k: v for k, v in settings.items() if k != "root"}
+        return {"depth": "simulated"} | settings_of(self.config)
 
     def estimate(
         self, images: UInt8[Tensor, "n 3 h w"], *, cameras: Cameras, token: str, names: Sequence[str]

@@ -4,7 +4,7 @@ Source: original.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from occkit.foundation.chance import chance
 from occkit.foundation.lexicon import meaning_of_prompt
 from occkit.foundation.segmentation import check_request
 from occkit.foundation.simulated_language import SimulatedTextConfig
-from occkit.foundation.truth import find_frame, read_truth, world_words
+from occkit.foundation.truth import find_frame, read_truth, settings_of, world_words
 
 Ids = npt.NDArray[np.int64]
 
@@ -110,8 +110,7 @@ class SimulatedFeatures:
     @property
     def description(self) -> dict[str, Any]:
         """Name and settings; not where the world lies."""
-        settings = asdict(replace(self.config, root=Path()))
-        return {"features": "simulated"} | {k: v for k, v in settings.items() if k != "root"}
+        return {"features": "simulated"} | settings_of(self.config)
 
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the cells along the height and the width of an image."""

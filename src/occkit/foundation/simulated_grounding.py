@@ -4,7 +4,7 @@ Source: original.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from occkit.errors import ConfigError
 from occkit.foundation.chance import chance
 from occkit.foundation.segmentation import check_request
-from occkit.foundation.truth import ImageTruth, read_truth, world_taxonomy
+from occkit.foundation.truth import ImageTruth, read_truth, settings_of, world_taxonomy
 from occkit.taxonomy import OCC3D, SEMANTICKITTI, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
@@ -131,9 +131,7 @@ class SimulatedLabeller:
     @property
     def description(self) -> dict[str, Any]:
         """Name, taxonomy and settings; not where the world lies."""
-        settings = asdict(replace(self.config, root=Path()))
-        settings.pop("root")
-        return {"labeller": "simulated", "taxonomy": self.taxonomy.name} | settings
+        return {"labeller": "simulated", "taxonomy": self.taxonomy.name} | settings_of(self.config)
 
     def label(self, images: UInt8[Tensor, "n 3 h w"], *, token: str, cameras: Sequence[str]) -> UInt8[Tensor, "n h w"]:
         """Label the images of a frame of the world, as they are stored. See `SemanticLabeller.label`.

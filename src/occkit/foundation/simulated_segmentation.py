@@ -5,7 +5,7 @@ boundary error and missed regions.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from occkit.errors import ConfigError
 from occkit.foundation.chance import chance
 from occkit.foundation.segmentation import check_request
-from occkit.foundation.truth import ImageTruth, read_truth
+from occkit.foundation.truth import ImageTruth, read_truth, settings_of
 
 Ids = npt.NDArray[np.int64]
 Colours = npt.NDArray[np.float64]
@@ -96,8 +96,7 @@ class SimulatedSegmenter:
     @property
     def description(self) -> dict[str, Any]:
         """Name and settings; not where the world lies."""
-        settings = asdict(replace(self.config, root=Path()))
-        return {"segmenter": "simulated"} | {k: v for k, v in settings.items() if k != "root"}
+        return {"segmenter": "simulated"} | settings_of(self.config)
 
     def segment(
         self, images: UInt8[Tensor, "n 3 h w"], *, token: str, cameras: Sequence[str]

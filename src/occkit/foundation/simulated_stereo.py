@@ -5,7 +5,7 @@ distance, pixels that are matched with nothing like them, and holes beside a nea
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from occkit.errors import ConfigError
 from occkit.foundation.chance import chance
 from occkit.foundation.depth import check_depth_request
-from occkit.foundation.truth import read_truth
+from occkit.foundation.truth import read_truth, settings_of
 from occkit.geometry import Cameras
 
 Depths = npt.NDArray[np.float64]
@@ -83,8 +83,7 @@ class SimulatedStereo:
     @property
     def description(self) -> dict[str, Any]:
         """Name and settings; not where the world lies."""
-        settings = asdict(replace(self.config, root=Path()))
-        return {"depth": "simulated_stereo"} | {k: v for k, v in settings.items() if k != "root"}
+        return {"depth": "simulated_stereo"} | settings_of(self.config)
 
     def estimate(
         self, images: UInt8[Tensor, "n 3 h w"], *, cameras: Cameras, token: str, names: Sequence[str]

@@ -1,6 +1,6 @@
 """What a procedural world knows of its images and its LiDAR's points. Only simulated guests and metrics may read it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ _TYPES = {
     "instances": np.dtype(np.uint16),
     "words": np.dtype(np.uint8),
 }
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return the settings of a stand-in, a dataclass with the world's folder as `root`: all but that folder."""
+    return {name: value for name, value in asdict(replace(config, root=Path())).items() if name != "root"}
 
 
 def find_frame(root: Path, token: str) -> Path:

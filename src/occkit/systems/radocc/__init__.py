@@ -15,6 +15,7 @@ draw rays through any pixel. Each is an option of `RayDistillConfig`. docs/radoc
 from occkit.systems.radocc.claims import claim, effects
 from occkit.systems.radocc.network import RadOcc, RadOccConfig, Teacher, TeacherConfig, mirror
 from occkit.systems.radocc.recipes import (
+    NANO_RAYS,
     SEGMENTS,
     TEACHING,
     bevdet_r50,
@@ -53,6 +54,7 @@ from occkit.systems.radocc.variants import (
 )
 
 __all__ = [
+    "NANO_RAYS",
     "PERFECT_SEGMENTS",
     "SEGMENTS",
     "TEACHING",
