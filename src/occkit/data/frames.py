@@ -49,6 +49,7 @@ from occkit.taxonomy import Taxonomy
 Split = Literal["train", "val", "test", "all"]
 
 
+# Here and not in a file of its own: archived recipes name it by this module.
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What a system is shown of a data set; the folder it lies in is not part of it."""
