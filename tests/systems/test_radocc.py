@@ -90,6 +90,18 @@ def test_its_own_scores_teach_it_nothing(frames):
         assert abs(found[name].item()) < 1e-5, name
 
 
+def test_the_public_codes_logits_compare_rows_along_x(frames):
+    model = built(config(rays=RayDistillConfig(), logits=1.0, logits_over="x")).eval()
+    mine, theirs = (v.log_softmax(dim=2) for v in (predict(model, frames).logits.detach(), frames.teaching.logits))
+    by_hand = (theirs.exp() * (theirs - mine)).sum(dim=2).mean()
+    assert total(model, frames)["logits"].item() == pytest.approx(by_hand.item(), rel=1e-4)
+    # A number added along a whole row of one class is not seen, although it changes every voxel's class.
+    louder = frames.teaching.logits.clone()
+    louder[:, 3] += 20.0
+    taught = replace(frames, teaching=replace(frames.teaching, logits=louder))
+    assert total(model, taught)["logits"].item() == pytest.approx(by_hand.item(), rel=1e-3)
+
+
 def test_the_teachers_weight_rises(frames):
     model = built(config(rays=RayDistillConfig(), logits=1.0, warmup_steps=4)).train()
     whole = built(config(rays=RayDistillConfig(), logits=1.0)).train()

@@ -24,6 +24,7 @@ from occkit.systems.radocc.variants import (
     few_attention_none,
     few_both,
     few_labelled,
+    few_logits_x,
     few_perfect_segments,
     few_rays_300,
     few_scores,
@@ -96,8 +97,8 @@ def effects() -> Claim:
         system="radocc.effects",
         sentence=(
             "Where rays end teaches more than rendered depth maps; more rays, better segments and voxels beside them "
-            "help; the public code's form of the divergence does nothing; students with stereo and with deformable "
-            "attention learn from the same teacher."
+            "help; the public code's divergence of rays does nothing, and rays beat its logit alignment; students with "
+            "stereo and with deformable attention learn from the same teacher."
         ),
         arms={
             "teacher": nano_teacher,
@@ -112,6 +113,7 @@ def effects() -> Claim:
             "few_rendered": few,
             "few_scores": few_scores,
             "few_both": few_both,
+            "few_logits_x": few_logits_x,
             "few_rays_300": few_rays_300,
             "few_perfect_segments": few_perfect_segments,
             "few_60_none": few_60_none,
@@ -129,6 +131,7 @@ def effects() -> Claim:
             Difference(arm="double_softmax", baseline="none", metric="occ3d.miou", threshold=-0.005),
             Difference(arm="few_rendered", baseline="few_scores", metric="occ3d.miou"),
             Difference(arm="few_both", baseline="few_rendered", metric="occ3d.miou"),
+            Difference(arm="few_rendered", baseline="few_logits_x", metric="occ3d.miou"),
             Difference(arm="few_rendered", baseline="few_rays_300", metric="occ3d.miou"),
             Difference(arm="few_perfect_segments", baseline="few_rendered", metric="occ3d.miou"),
             Difference(arm="few_60_rendered", baseline="few_60_none", metric="occ3d.miou"),

@@ -1,6 +1,7 @@
 """RadOcc's two networks: the LiDAR + camera teacher, and the camera student with what it learns from the teacher."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +83,9 @@ class RadOccConfig:
     """Rendered distillation: the paper's."""
     logits: float = 0.0
     """Weight of the divergence of class scores, voxel by voxel where the teacher's scene is visible (a baseline)."""
+    logits_over: Literal["classes", "x"] = "classes"
+    """What that divergence compares: each voxel's classes; or, as the public code's baseline does, each row of voxels
+    along x, class by class and everywhere, for reproduction."""
     features: float = 0.0
     """Weight of the squared difference of voxel features there, after a 1x1x1 convolution (a baseline)."""
     teacher_channels: int = 0
@@ -181,7 +185,10 @@ class RadOcc(nn.Module):
     def _dense_losses(self, prediction: Prediction, teaching: Teaching) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if self.config.logits:
-            value = distill_logits(prediction.logits, teaching.logits, mask=teaching.visible)
+            if self.config.logits_over == "x":
+                value = distill_logits(prediction.logits.transpose(1, 2), teaching.logits.transpose(1, 2))
+            else:
+                value = distill_logits(prediction.logits, teaching.logits, mask=teaching.visible)
             losses["logits"] = self.config.logits * value
         if self.adapter is not None:
             if teaching.features is None or prediction.features is None:

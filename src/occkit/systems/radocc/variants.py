@@ -6,7 +6,7 @@ from occkit.nn.attention import AttentionLiftConfig
 from occkit.systems import lift
 from occkit.systems.lift import LiftConfig
 from occkit.systems.radocc.network import RadOccConfig
-from occkit.systems.radocc.recipes import few, few_none, nano_rdc, with_rays
+from occkit.systems.radocc.recipes import few, few_logits, few_none, nano_rdc, with_rays
 from occkit.training.recipe import Recipe
 
 PERFECT_SEGMENTS = "segments/perfect"
@@ -28,6 +28,13 @@ def few_both() -> Recipe:
     base = few()
     assert isinstance(base.system, RadOccConfig)
     return replace(base, name="radocc.few_both", system=replace(base.system, logits=10.0))
+
+
+def few_logits_x() -> Recipe:
+    """`few_logits` as in the public code, whose softmax runs along the volume's first axis, for reproduction."""
+    base = few_logits()
+    assert isinstance(base.system, RadOccConfig)
+    return replace(base, name="radocc.few_logits_x", system=replace(base.system, logits_over="x"))
 
 
 def few_rays_300() -> Recipe:
