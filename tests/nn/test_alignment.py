@@ -15,9 +15,11 @@ from occkit.nn.alignment import (
     ConvAlignmentConfig,
     CrossAttentionAlignmentConfig,
     DualAlignmentConfig,
+    ScanMixer,
     TokensConfig,
 )
-from occkit.nn.state_space import BidirectionalMambaConfig
+from occkit.nn.state_space import SCAN_ORDERS, BidirectionalMambaConfig, scan_permutation
+from occkit.nn.token_alignment import TokenAlignment
 
 LENS = CameraEncodingConfig(channels=4, depths=4)
 TOKENS = TokensConfig(width=8, depths=2)
@@ -111,6 +113,42 @@ def test_an_absent_occupancy_says_nothing_and_a_present_one_does(name):
         module(latent, occupancy, VIEWS, torch.ones(2, dtype=torch.bool)), module(latent, occupancy, VIEWS)
     )
     assert not torch.allclose(module(latent, occupancy, VIEWS)[0], module(latent, other, VIEWS)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("order", SCAN_ORDERS)
+def test_tokens_are_scanned_in_their_order_and_come_back_to_their_places(order):
+    torch.manual_seed(0)
+    mixer = ScanMixer(replace(MAMBA, backward=False), 8, blocks=1, order=order)
+    tokens = torch.randn(1, 2, 3, 4, 2, 8, requires_grad=True)
+    permutation = scan_permutation(order, 2, 3, 4, 2)
+    out = mixer(tokens).flatten(1, 4)
+    heard = torch.autograd.grad(out[0, permutation[20]].sum(), tokens)[0].flatten(1, 4)[0].abs().sum(dim=-1) > 0
+    assert set(heard.nonzero().flatten().tolist()) == set(permutation[:21].tolist())
+    torch.nn.init.zeros_(mixer.blocks[0].out.weight)
+    torch.nn.init.zeros_(mixer.blocks[0].out.bias)
+    assert torch.equal(mixer(tokens), tokens)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_place_of_the_latent_gets_the_tokens_of_its_own_ray(patch):
+    """Unmixed, what a place hears lies in its view, its patch, and at any depth."""
+
+    class Given(torch.nn.Module):
+        def forward(self, occupancy, views, size, present):
+            return encoded
+
+    tokens = TokensConfig(width=8, depths=2, patch=patch, zero=False)
+    module = TokenAlignment(tokens, LENS, torch.nn.Identity(), **SIZES)
+    module.encoding = Given()
+    latent, occupancy = inputs()
+    encoded = torch.randn(2, 4, 4, 4, 4, 6, requires_grad=True)
+    module(latent, occupancy, VIEWS)[1, 2, :, 3, 1].sum().backward()
+    heard = encoded.grad.abs().sum(dim=2).nonzero()
+    assert set(heard[:, 0].tolist()) == {1}
+    assert set(heard[:, 1].tolist()) == {2}
+    assert set(heard[:, 2].tolist()) == {0, 1, 2, 3}
+    assert set(heard[:, 3].tolist()) == ({3} if patch == 1 else {2, 3})
+    assert set(heard[:, 4].tolist()) == ({1} if patch == 1 else {0, 1})
 
 
 @pytest.mark.parametrize(("name", "hears"), [("dual", True), ("attention", True), ("conv", True), ("own view", False)])

@@ -93,6 +93,18 @@ def test_a_camera_that_moves_with_the_world_sees_the_same():
     assert torch.allclose(here, around, atol=1e-5)
 
 
+def test_voxels_of_any_edges_are_read_where_they_are():
+    flat = VoxelGrid(origin=(0.0, -8.0, -2.0), voxel_size=(2.0, 4.0, 0.5), shape=(4, 4, 8))
+    post = torch.zeros(1, 1, *flat.shape, 1)
+    post[0, 0, 2, 1, 4] = 1  # x 4..6, y -4..0, z 0..0.5: the middle is 5 m ahead, 2 m to the right, 0.25 m up
+    for depth, at, there in ((5.0, (0.0, -2.0, 0.25), 1), (2.5, (2.5, -2.0, 0.25), 1), (2.5, (0.0, -2.0, 0.25), 0)):
+        assert lift_frustum(post, views(at=at), flat, torch.tensor([[depth]]), (1, 1)).item() == there
+    # Half a voxel off along each axis in turn.
+    for off in ((1.0, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, 0.0, 0.25)):
+        at = tuple(a + b for a, b in zip((2.5, -2.0, 0.25), off, strict=True))
+        assert lift_frustum(post, views(at=at), flat, torch.tensor([[2.5]]), (1, 1)).item() == pytest.approx(0.5)
+
+
 def test_outside_of_the_grid_is_nothing():
     full = torch.ones(1, 1, *GRID.shape, 1)
     lifted = lift_frustum(full, views(), GRID, torch.tensor([[7.4], [8.0], [9.0]]), (1, 1)).flatten()
