@@ -277,3 +277,9 @@ OCC3D_VOXEL_COUNTS = (
 
 Source: counts published with RenderOcc.
 """
+
+SEMANTICKITTI_VOXEL_COUNTS = (
+    5_417_730_330, 15_783_539, 125_136, 118_809, 646_799, 821_951, 262_978, 283_696, 204_750, 61_688_703,
+    4_502_961, 44_883_650, 2_269_923, 56_840_218, 15_719_652, 158_442_623, 2_061_623, 36_970_522, 1_151_988, 334_146,
+)  # fmt: skip
+"""Voxels of each id in SemanticKITTI's training labels, empty first. Source: counts published with MonoScene."""

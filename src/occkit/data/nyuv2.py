@@ -1,14 +1,15 @@
 """NYUv2 scene completion as SSCNet laid it out: volumes, depth maps, and the data set made of them.
 
-`NYUtrain/` and `NYUtest/` hold for each frame `NAME.bin`, `NAME.png` and, where colour is used, `NAME_color.jpg`; names are
-`NYU0001_0000`. Little-endian bytes of a `.bin`: three float32, the origin of the volume; sixteen float32, the pose of
-the camera, `world_from_camera` row by row; then uint32 pairs (id, how often) whose run lengths sum to 240 x 144 x 240. The
-world is z up, aligned with the walls, its origin on the floor below the camera (x right, y forward); axes of the
-volume are **(x, z, y)** of the world, in voxels of 0.02 m. Ids are those of `taxonomy.NYUV2_RAW_CLASSES`.
+`NYUtrain/` and `NYUtest/` hold for each frame `NAME.bin`, `NAME.png` and, where colour is used, `NAME_color.jpg`; names
+are `NYU0001_0000`. Little-endian bytes of a `.bin`: three float32, the origin of the volume; sixteen float32, the pose
+of the camera, `world_from_camera` row by row; then uint32 pairs (id, how often) whose run lengths sum to
+240 x 144 x 240. The world is z up, aligned with the walls, its origin on the floor below the camera (x right, y
+forward); axes of the volume are **(x, z, y)** of the world, in voxels of 0.02 m. Ids are those of
+`taxonomy.NYUV2_RAW_CLASSES`.
 
-255 is empty space beside the floor's outline, at any height. What no pixel looks through is stored as 0, like free space,
-if it lies above the floor; both are evaluated as stored. The image is 640 x 480 with a focal length of 518.8579 pixels
-and its centre at (320, 240); images of another size are taken to be the same view, scaled.
+255 is empty space beside the floor's outline, at any height. What no pixel looks through is stored as 0, like free
+space, if it lies above the floor; both are evaluated as stored. The image is 640 x 480 with a focal length of 518.8579
+pixels and its centre at (320, 240); images of another size are taken to be the same view, scaled.
 
 Source: Song et al., "SSCNet", CVPR 2017; pooling and 12 classes as Cao and de Charette, "MonoScene", CVPR 2022.
 """
@@ -107,8 +108,8 @@ def read_volume(path: Path, *, ids: bool = True) -> NyuVolume:
         ids: whether to unpack the volume; without, only the head is looked at.
 
     Raises:
-        DataError: if the file is cut off, its pose is no rigid motion, its runs do not fill the volume exactly, or an id
-            is not one of those stored.
+        DataError: if the file is cut off, its pose is no rigid motion, its runs do not fill the volume exactly, or an
+            id is not one of those stored.
     """
     data = read_bytes(path, max_bytes=_MAX_BYTES)
     if len(data) < _HEADER or (len(data) - _HEADER) % 8:
@@ -146,8 +147,8 @@ def decode_runs(pairs: npt.NDArray[np.uint32], path: Path) -> UInt8[np.ndarray, 
 def pool_ids(ids: UInt8[np.ndarray, "x z y"], factor: int = POOL) -> UInt8[np.ndarray, "_ _ _"]:
     """Return ids of `NYUV2` in voxels `factor` times as large, axes as they come.
 
-    Of the stored voxels in one, if more than 95 % are empty or 255 it is what most of those are (255 if equal), else the
-    most frequent class; of equally frequent ones the lowest.
+    Of the stored voxels in one, if more than 95 % are empty or 255 it is what most of those are (255 if equal), else
+    the most frequent class; of equally frequent ones the lowest.
 
     Source: SSCNet's rule as MonoScene uses it.
     """
@@ -214,7 +215,7 @@ def intrinsics_of_size(size: tuple[int, int]) -> Floats:
 def write_depth(path: Path, depth: Float[np.ndarray, "h w"]) -> None:
     """Write a depth map: 16-bit PNG, millimetres turned left by three bits; 0 is unknown, 8.191 m the most."""
     millimetres = np.clip(np.round(depth * 1000.0), 0, 8191).astype(np.uint16)
-    write_image(path, (millimetres << 3) | (millimetres >> 13))
+    write_image(path, ((millimetres << 3) | (millimetres >> 13)).astype(np.uint16))
 
 
 def read_depth(path: Path) -> Float[np.ndarray, "h w"]:
@@ -239,8 +240,9 @@ def find_splits(root: Path) -> Path | None:
 class NyuV2Dataset(FrameDataset):
     """NYUv2 scene completion: one image a frame, labels of 60 x 60 x 36 voxels (see `NYUV2_GRID`).
 
-    Frames stand alone: there is no past and no pose between two of them. Depth maps, where there are any, take the place
-    of a LiDAR: their pixels are points of the frame. A `captions.json` at the root, as the world writes it, is read.
+    Frames stand alone: there is no past and no pose between two of them. Depth maps, where there are any, take the
+    place of a LiDAR: their pixels are points of the frame. A `captions.json` at the root, as the world writes it, is
+    read.
 
     Args:
         root: folder that holds `NYUtrain` and `NYUtest`, or their parent `depthbin`.

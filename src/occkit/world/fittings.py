@@ -33,7 +33,10 @@ def base_cabinet(p: Painter, width: float, *, front: Floats, top: Floats) -> lis
         board(-0.02, 0.0, 0.08, (0.56, width, 0.78), front),
         board(-0.05, 0.0, 0.0, (0.5, width, 0.08), BLACK),
         board(0.0, 0.0, 0.86, (0.62, width, 0.04), top),
-        *[board(0.268, (i + 0.5 - doors / 2) * leaf, 0.12, (0.02, leaf - 0.02, 0.7), front * 1.06) for i in range(doors)],
+        *[
+            board(0.268, (i + 0.5 - doors / 2) * leaf, 0.12, (0.02, leaf - 0.02, 0.7), front * 1.06)
+            for i in range(doors)
+        ],
         *[board(0.29, (i + 0.5 - doors / 2) * leaf, 0.74, (0.025, 0.14, 0.02), STEEL) for i in range(doors)],
     ]
 
@@ -44,7 +47,10 @@ def wall_cabinet(p: Painter, width: float, *, front: Floats) -> list[Part]:
     leaf = width / doors
     return [
         board(-0.01, 0.0, 0.0, (0.33, width, 0.66), front),
-        *[board(0.16, (i + 0.5 - doors / 2) * leaf, 0.02, (0.02, leaf - 0.02, 0.62), front * 1.06) for i in range(doors)],
+        *[
+            board(0.16, (i + 0.5 - doors / 2) * leaf, 0.02, (0.02, leaf - 0.02, 0.62), front * 1.06)
+            for i in range(doors)
+        ],
         *[board(0.18, (i + 0.5 - doors / 2) * leaf, 0.05, (0.02, 0.12, 0.02), STEEL) for i in range(doors)],
     ]
 
@@ -263,7 +269,10 @@ def bowl(p: Painter) -> list[Part]:
 def bottle(p: Painter) -> list[Part]:
     """A bottle."""
     glass = p.anything()
-    return [Part(CYLINDER, (0, 0, 0.1), (0.04, 0.04, 0.1), glass), Part(CYLINDER, (0, 0, 0.25), (0.015, 0.015, 0.05), glass)]
+    return [
+        Part(CYLINDER, (0, 0, 0.1), (0.04, 0.04, 0.1), glass),
+        Part(CYLINDER, (0, 0, 0.25), (0.015, 0.015, 0.05), glass),
+    ]
 
 
 def cup(p: Painter) -> list[Part]:
@@ -375,9 +384,12 @@ def door(p: Painter, height: float = 2.02) -> list[Part]:
 
 def shelf(p: Painter) -> list[Part]:
     """A board on the wall with a few books; z = 0 is its foot."""
-    width, wood = p.size(0.6, 1.1), p.typical(PALE_WOOD)
-    return [board(0.0, 0.0, 0.0, (0.24, width, 0.03), wood),
-            board(0.0, p.size(-0.15, 0.15), 0.03, (0.16, 0.45 * width, 0.22), p.anything(), word=room_word_id("book"))]  # fmt: skip
+    width, wood, books = p.size(0.6, 1.1), p.typical(PALE_WOOD), room_word_id("book")
+    row = (0.16, 0.45 * width, 0.22)
+    return [
+        board(0.0, 0.0, 0.0, (0.24, width, 0.03), wood),
+        board(0.0, p.size(-0.15, 0.15), 0.03, row, p.anything(), word=books),
+    ]
 
 
 def side_table(p: Painter) -> list[Part]:

@@ -1,7 +1,7 @@
 """What rooms are furnished with: beds, seats, tables, storage; parts in the piece's frame, metres.
 
-The frame: x forward, the way the piece faces (out of a wall it stands at); y left; z up from the floor. Every call draws
-its own size and colours. A piece's back is where its parts end in -x.
+The frame: x forward, the way the piece faces (out of a wall it stands at); y left; z up from the floor. Every call
+draws its own size and colours. A piece's back is where its parts end in -x.
 """
 
 import numpy as np

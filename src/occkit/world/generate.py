@@ -143,9 +143,7 @@ def plan_scenes(format: Format, num_scenes: int, val_fraction: float, num_test: 
     ]
 
 
-def _claim_folder(
-    out: Path, config: WorldConfig | RoomConfig, format: Format, seed: int, jobs: list[SceneJob]
-) -> str:
+def _claim_folder(out: Path, config: WorldConfig | RoomConfig, format: Format, seed: int, jobs: list[SceneJob]) -> str:
     """Write down the settings of the data set, or check that they are those written there; return their hash."""
     settings = {"format": format, "seed": seed, "scenes": [[j.name, j.split] for j in jobs], "config": _plain(config)}
     path = out / _NOTES / "settings.json"
@@ -173,7 +171,13 @@ def _record_path(out: Path, name: str) -> Path:
 
 
 def _run_all(
-    config: WorldConfig | RoomConfig, out: Path, format: Format, seed: int, world: str, jobs: list[SceneJob], workers: int
+    config: WorldConfig | RoomConfig,
+    out: Path,
+    format: Format,
+    seed: int,
+    world: str,
+    jobs: list[SceneJob],
+    workers: int,
 ) -> Iterator[SceneJob]:
     """Write the missing scenes, yielding each job as it is done."""
     missing = []

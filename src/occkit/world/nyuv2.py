@@ -75,7 +75,7 @@ class RoomWriter:
         tracer = self.room.tracer()
         weights = label_weights()
         none = np.zeros(len(ROOM_WORDS), np.bool_)
-        pose = np.linalg.inv(self.ego_from_world)
+        pose = np.linalg.inv(self.ego_from_world).astype(np.float64)
         return voxelise(tracer.solids, tracer.ground, _RAW_GRID, pose, weights=weights, hollow=none).word
 
     def _in_view(self) -> Volume:
@@ -87,9 +87,7 @@ class RoomWriter:
         seen = np.empty(_RAW_GRID.shape, np.bool_)
         # Slab by slab: all centres at once take half a gigabyte.
         for slab in range(len(x)):
-            u, v, depth = (
-                row[0] * x[slab] + (row[1] * y)[:, None] + (row[2] * z)[None] + row[3] for row in matrix
-            )
+            u, v, depth = (row[0] * x[slab] + (row[1] * y)[:, None] + (row[2] * z)[None] + row[3] for row in matrix)
             seen[slab] = (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
         return seen
 
@@ -99,8 +97,8 @@ class RoomWriter:
         x, y = (_RAW_GRID.origin[i] + (np.arange(240) + 0.5) * layout.RAW_SIZE for i in (0, 1))
         flat = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1) @ world[:2, :2].T + world[:2, 3]
         low = np.array(self.room.corner)
-        inside = ((flat >= low) & (flat < low + np.array(self.room.size[:2]))).all(axis=-1)
-        return np.broadcast_to(inside[:, :, None], _RAW_GRID.shape)
+        inside = np.all((flat >= low) & (flat < low + np.array(self.room.size[:2])), axis=-1)
+        return np.broadcast_to(inside[..., None], _RAW_GRID.shape)
 
     def _counts(self, picture: Picture) -> dict[str, int]:
         """Count the pieces that have a pixel and whose middle lies in the volume, by word."""

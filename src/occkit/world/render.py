@@ -12,8 +12,8 @@ from numba import njit
 
 from occkit.world.primitives import (
     BALL,
-    BOX,
     BOOKS,
+    BOX,
     BRICK,
     CANVAS,
     CLOTH,
@@ -107,8 +107,8 @@ def render(tracer: Tracer, lens: Lens, look: Look, street: Street | None, exposu
     solids = tracer.solids
     colour, depth, word, instance = _render(
         lens.height, lens.width, np.ascontiguousarray(rotation), lens.global_from_camera[:3, 3].copy(),
-        exposure.supersample, exposure.shadows, exposure.texture, exposure.seed, look.seed, light, skies, look.lamps, marks,
-        look.palette, solids.half, solids.word, solids.instance, solids.material, solids.colour, solids.rotation,
+        exposure.supersample, exposure.shadows, exposure.texture, exposure.seed, look.seed, light, skies, look.lamps,
+        marks, look.palette, solids.half, solids.word, solids.instance, solids.material, solids.colour, solids.rotation,
         ground.words, ground.along, ground.across, ground.raster, tracer.arrays(),
     )  # fmt: skip
     return Picture(colour=colour, depth=depth, word=word, instance=instance)

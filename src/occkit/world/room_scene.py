@@ -163,10 +163,18 @@ def _shell(plan: RoomPlan, kind: str) -> Primitives:
         ("floor", (w / 2, d / 2, -t), (w / 2 + 2 * t, d / 2 + 2 * t, t), ground, material, ground * 0.62),
         ("ceiling", (w / 2, d / 2, h + t), (w / 2 + 2 * t, d / 2 + 2 * t, t), p.typical(WHITE, 0.02), PLASTER, WHITE),
     ]
-    upright = ((-t, d / 2, t, d / 2), (w + t, d / 2, t, d / 2), (w / 2, -t, w / 2 + 2 * t, t), (w / 2, d + t, w / 2 + 2 * t, t))
+    upright = (
+        (-t, d / 2, t, d / 2),
+        (w + t, d / 2, t, d / 2),
+        (w / 2, -t, w / 2 + 2 * t, t),
+        (w / 2, d + t, w / 2 + 2 * t, t),
+    )
     for x, y, half_x, half_y in upright:
         parts.append(("wall", (x, y, h / 2), (half_x, half_y, h / 2), paint, wall_material, paint * 0.8))
-    made = [Part(BOX, at, half, colour, kind_of, second, word=room_word_id(name)) for name, at, half, colour, kind_of, second in parts]
+    made = [
+        Part(BOX, at, half, colour, kind_of, second, word=room_word_id(name))
+        for name, at, half, colour, kind_of, second in parts
+    ]
     return assemble(made, word=room_word_id("wall"), instance=0, moving=False)
 
 
@@ -186,7 +194,7 @@ def _cellar(corner: tuple[float, float], size: tuple[float, float, float]) -> Gr
 
 
 def _viewpoint(plan: RoomPlan, solids: Primitives) -> Floats:
-    """Return the camera `[4, 4]` that sees most pieces, of some that stand near the near wall and look into the room."""
+    """Return the camera `[4, 4]` that sees most pieces, of some at the near wall that look into the room."""
     rng = plan.rng
     tracer = Tracer.build(solids, _cellar((0.0, 0.0), (plan.width, plan.depth, plan.height)))
     best, found = -np.inf, np.eye(4)
@@ -213,7 +221,9 @@ def _towards(yaw: float, down: float, roll: float) -> Floats:
 def _worth(tracer: Tracer, camera: Floats) -> float:
     """Return how much a camera sees: pieces, less what stands right before it."""
     columns, rows = np.meshgrid(np.arange(20, 640, 24), np.arange(20, 480, 24))
-    rays = np.stack([(columns - CENTRE[0]) / FOCAL, (rows - CENTRE[1]) / FOCAL, np.ones(columns.shape)], -1).reshape(-1, 3)
+    rays = np.stack([(columns - CENTRE[0]) / FOCAL, (rows - CENTRE[1]) / FOCAL, np.ones(columns.shape)], -1).reshape(
+        -1, 3
+    )
     rays = rays @ camera[:3, :3].T
     depth, hit = tracer.trace(np.broadcast_to(camera[:3, 3], rays.shape).copy(), rays, 20.0)
     instances, seen = np.unique(tracer.solids.instance[np.maximum(hit, 0)], return_counts=True)

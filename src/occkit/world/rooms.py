@@ -234,7 +234,9 @@ def _seats(plan: RoomPlan, table: Piece, name: str, maker: Maker, *, along: int,
         # All chairs of a table are of one make: each is drawn from the same numbers.
         alike = type(p)(np.random.default_rng(look), p.overlap)
         out = p.size(0.02, 0.22)
-        local = (across * (table.half[0] + out), y * table.half[1]) if across else (0.0, np.sign(y) * (table.half[1] + out))
+        local = (
+            (across * (table.half[0] + out), y * table.half[1]) if across else (0.0, np.sign(y) * (table.half[1] + out))
+        )
         x = table.xy[0] + cos * local[0] - sin * local[1]
         yy = table.xy[1] + sin * local[0] + cos * local[1]
         plan.put(name, maker(alike), x, yy, yaw=table.yaw + turn + p.size(-0.12, 0.12))
@@ -403,7 +405,8 @@ def finish(plan: RoomPlan, kind: str, *, sky: Floats, clutter: float) -> None:
     walls = _shuffled(plan, "far", "left", "right")
     sill = p.size(1.25, 1.4) if small else p.size(0.85, 1.05)
     if kind == "kitchen":
-        add_window(plan, ["far"], sky=sky, sill=1.1, drapes=False) or add_window(plan, walls, sky=sky)
+        if add_window(plan, ["far"], sky=sky, sill=1.1, drapes=False) is None:
+            add_window(plan, walls, sky=sky)
     else:
         add_window(plan, walls, sky=sky, sill=sill, drapes=not small)
     if plan.chance(0.35) and not small:
