@@ -84,8 +84,10 @@ class ImageUNet(nn.Module):
         height, width = (int(s) for s in images.shape[2:])
         maps: list[Tensor] = []
         for level, up in zip(self.levels, self.ups, strict=True):
-            x = resize_to(x, (-(-height // level), -(-width // level)))
-            x = up(torch.cat([x, found[level]], dim=1) if level in found else x)
+            size = (-(-height // level), -(-width // level))
+            x = resize_to(x, size)
+            # EfficientNet rounds some odd sides down.
+            x = up(torch.cat([x, resize_to(found[level], size)], dim=1) if level in found else x)
             if str(level) in self.outs:
                 maps.append(self.outs[str(level)](x))
         return maps[::-1]
