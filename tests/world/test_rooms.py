@@ -55,6 +55,21 @@ def test_nothing_intersects_and_everything_is_inside(many):
                     assert (piece.high < corner + np.array(room.size) + 0.005).all(), piece.name
 
 
+def test_nothing_hangs_before_a_window_or_a_door(many):
+    for rooms in many.values():
+        for room in rooms:
+            for pane in (p for p in room.pieces if p.name in ("window", "door")):
+                across = 0 if abs(np.cos(pane.yaw)) > 0.5 else 1
+                low, high = pane.low.copy(), pane.high.copy()
+                low[across], high[across] = low[across] - 0.05, high[across] + 0.05
+                low[1 - across], high[1 - across] = low[1 - across] + 0.25, high[1 - across] - 0.25
+                for piece in room.pieces:
+                    if piece is not pane:
+                        first, last = piece.solids.bounds()
+                        shared = np.minimum(high, last) - np.maximum(low, first)
+                        assert not (shared > 0.005).all(axis=1).any(), (pane.name, piece.name)
+
+
 def test_every_kind_has_what_makes_it_one(many):
     for kind, rooms in many.items():
         names = [{piece.name for piece in room.pieces} for room in rooms]

@@ -19,6 +19,8 @@ _YAWS = {"far": -pi / 2, "left": 0.0, "right": pi, "near": pi / 2}
 _TOUCH = 0.004
 """Parts of different pieces may share this much, metres: things stand on each other."""
 _TRIES = 12
+_BEFORE, _NARROWER = 0.06, 0.2
+"""Nothing may be put so close before a window or a door, but at its outermost parts, metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,12 @@ class RoomPlan:
                 return None
         if self._taken(low, high, keep_clear=not in_wall):
             return None
+        if in_wall:
+            # Nothing hangs before a pane, whichever came first; curtains reach a little over its sides.
+            before = self._before_wall(low.min(0), high.max(0), yaw)
+            if self._taken(before[0][None], before[1][None], keep_clear=False):
+                return None
+            self.kept_free.append(before)
         self._low, self._high = np.concatenate([self._low, low]), np.concatenate([self._high, high])
         own_low, own_high = (b for b in own.bounds())
         front, back = own_high[:, 0].max(), own_low[:, 0].min()
@@ -109,6 +117,12 @@ class RoomPlan:
         )
         self.pieces.append(piece)
         return piece
+
+    def _before_wall(self, low: Floats, high: Floats, yaw: float) -> tuple[Floats, Floats]:
+        """Return the box right before what is let into a wall, a little narrower than that."""
+        across = abs(np.cos(yaw)) > 0.5
+        margin = np.array([-_BEFORE, _NARROWER, 0.0]) if across else np.array([_NARROWER, -_BEFORE, 0.0])
+        return low + margin, high - margin
 
     def _taken(self, low: Floats, high: Floats, *, keep_clear: bool) -> bool:
         others, tops = self._low, self._high

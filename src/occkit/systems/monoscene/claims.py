@@ -12,7 +12,7 @@ def claim() -> Claim:
     return Claim(
         system="monoscene",
         sentence=(
-            "One small image of a room is enough for several times the constant prior's mIoU; scene-class affinity, "
+            "One small image of a room is enough for twice the constant prior's mIoU; scene-class affinity, "
             "frustum proportion and the context prior raise mIoU above cross-entropy alone."
         ),
         arms={"full": nano_room, "plain": nano_room_plain},

@@ -86,9 +86,9 @@ def nano_room() -> Recipe:
         system=_nano_system(),
         data=DataConfig(image_size=(60, 80), load_depth=False, augment=MIRROR),
         optim=OptimConfig(lr=2e-3, warmup_steps=20, clip_norm=10.0),
-        steps=1200,
+        steps=600,
         batch_size=4,
-        evaluate_every=1200,
+        evaluate_every=600,
         protocols=("monoscene",),
     )
 
