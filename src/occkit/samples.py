@@ -274,6 +274,8 @@ class Prediction:
     """Class scores of a system's first stage over the same box, maybe in larger voxels."""
     space_logits: Float[Tensor, "b c _ _ _"] | None = None
     """Class scores of a system whose own volume reaches beyond the grid, all of it; `logits` are its middle."""
+    relation_scores: Float[Tensor, "b r n m"] | None = None
+    """Scores of the relations between the voxels and the mega-voxels of a coarse volume over the same box."""
     density: Float[Tensor, "b x y z"] | None = None
     """How much is there, per metre, of a system that renders densities."""
     rendering: Rendering | None = None

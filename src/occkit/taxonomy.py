@@ -187,7 +187,7 @@ NYUV2 = _taxonomy(
         ("objects", (196, 175, 214), ("lamp", "box", "plant", "bag")),
     ],
 )
-"""NYUv2 scene completion: 11 classes and empty = 0; 255 is unknown."""
+"""NYUv2 scene completion: 11 classes and empty = 0; 255 is empty space outside of the room."""
 
 TAXONOMIES: Mapping[str, Taxonomy] = MappingProxyType(
     {t.name: t for t in (OCC3D, OPENOCC, SURROUNDOCC, SEMANTICKITTI, KITTI360, NYUV2)}
@@ -220,6 +220,36 @@ def semantickitti_lookup() -> npt.NDArray[np.uint8]:
     return table
 
 
+NYUV2_RAW_CLASSES: tuple[str, ...] = (
+    *("empty", "ceiling", "floor", "wall", "window", "door", "chair", "bed", "sofa", "table", "side_table"),
+    *("bookshelf", "kitchen_cabinet", "closets_wardrobes_cabinets", "lamp", "car", "computer", "desk", "music", "gym"),
+    *("household_appliance", "kitchen_appliance", "pillow", "pets", "plants", "pool", "recreation", "night_stand"),
+    *("bathtub", "shower", "table_and_chair", "toilet", "trash_can", "tvs", "sink", "mirror", "dont_care"),
+)
+"""The 36 classes (and empty) in which SSCNet's volumes of NYUv2 are stored; the index is the id. Source: SSCNet."""
+
+NYUV2_CLASS_MAP: tuple[int, ...] = (
+    *(0, 1, 2, 3, 4, 11, 5, 6, 7, 8, 8, 10, 10, 10, 11, 11, 9, 8, 11, 11),
+    *(11, 11, 11, 11, 11, 11, 11, 10, 10, 11, 8, 10, 11, 9, 11, 11, 11),
+)
+"""Stored id of NYUv2 -> id of `NYUV2`; 255 stays 255. Source: the table of SSCNet's readers, as MonoScene uses it."""
+
+NYUV2_INVERSE_MAP: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 7, 8, 9, 33, 13, 36)
+"""Id of `NYUV2` -> a stored id that stands for it."""
+
+NYUV2_VOXEL_COUNTS = (
+    43_744_234, 80_205, 1_070_052, 905_632, 116_952, 180_994, 436_852, 279_714, 254_611, 28_247, 1_805_949, 850_724,
+)  # fmt: skip
+"""Voxels of each id in NYUv2's training labels at 0.08 m, empty first. Source: counts published with MonoScene."""
+
+
+def nyuv2_lookup() -> npt.NDArray[np.uint8]:
+    """Return the `[256]` table stored id of NYUv2 -> id of `NYUV2`; 255 where there is none."""
+    table = np.full(256, NYUV2.ignore_id, dtype=np.uint8)
+    table[: len(NYUV2_CLASS_MAP)] = NYUV2_CLASS_MAP
+    return table
+
+
 def name_map(source: Taxonomy, target: Taxonomy) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Return the `[256]` table that carries ids of `source` to ids of `target` by class name.
 
@@ -247,3 +277,9 @@ OCC3D_VOXEL_COUNTS = (
 
 Source: counts published with RenderOcc.
 """
+
+SEMANTICKITTI_VOXEL_COUNTS = (
+    5_417_730_330, 15_783_539, 125_136, 118_809, 646_799, 821_951, 262_978, 283_696, 204_750, 61_688_703,
+    4_502_961, 44_883_650, 2_269_923, 56_840_218, 15_719_652, 158_442_623, 2_061_623, 36_970_522, 1_151_988, 334_146,
+)  # fmt: skip
+"""Voxels of each id in SemanticKITTI's training labels, empty first. Source: counts published with MonoScene."""

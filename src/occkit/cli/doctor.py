@@ -18,8 +18,8 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 class Args:
     """Say what a data set folder is, and what is missing or wrong in it.
 
-    Knows nuScenes (full, mini, generated) with Occ3D labels, SemanticKITTI, SSCBench-KITTI-360, label trees, rig.json,
-    runs, predictions, and single files. Exit status 0: no error (warnings are allowed); 1: errors.
+    Knows nuScenes (full, mini, generated) with Occ3D labels, SemanticKITTI, SSCBench-KITTI-360, NYUv2, label trees,
+    rig.json, runs, predictions, and single files. Exit status 0: no error (warnings are allowed); 1: errors.
     """
 
     path: Annotated[Path, tyro.conf.Positional]

@@ -31,7 +31,7 @@ class Args:
     data: Path | None = None
     """Data set folder."""
     labels: Path | None = None
-    """Tree of label files (labels.npz, or SemanticKITTI voxels/) in place of a data set."""
+    """Tree of label files (labels.npz, SemanticKITTI voxels/, or NYUv2 .bin) in place of a data set."""
     protocol: tuple[str, ...] = ("occ3d",)
     """Protocols, by name; a wrong one lists those there are."""
     mask: Literal["camera", "lidar", "camera&lidar", "none"] | None = None

@@ -218,10 +218,9 @@ def _draw(args: Args, frames: "FrameDataset") -> None:
     """Draw a few labels over their images and from above."""
     from occkit.data.occ3d import label_path, read_labels
     from occkit.viewer import save_picture
-    from occkit.viewer.figures import KITTI_CAR, draw_frame, sheets
-    from occkit.viewer.scene import EgoCar
+    from occkit.viewer.figures import draw_frame, recording_car, sheets
 
-    ego = KITTI_CAR if frames.name == "semantickitti" else EgoCar()
+    ego = recording_car(frames.name)
     for token in frames.spread(args.max_pictures).tokens:
         path = label_path(args.out, frames.scene(token), token)
         if not path.is_file():

@@ -109,9 +109,8 @@ def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset", root: Path) -
     from occkit.files import write_json
     from occkit.samples import Occupancy
     from occkit.viewer import save_picture
-    from occkit.viewer.figures import KITTI_CAR, draw_frame, sheets
+    from occkit.viewer.figures import draw_frame, recording_car, sheets
     from occkit.viewer.report import Report, write_report
-    from occkit.viewer.scene import EgoCar
 
     measured = args.rig is not None
     if not (args.pictures or measured):
@@ -121,7 +120,7 @@ def _report(args: Args, recipe: "Recipe", dataset: "FrameDataset", root: Path) -
     agreement: dict[str, LidarAgreement] = {}
     sections: list[Section] = []
     tokens = [token for token in frames.tokens if measured or token in drawn]
-    ego = KITTI_CAR if frames.name == "semantickitti" else EgoCar()
+    ego = recording_car(frames.name)
     for token in track(tokens, description="comparing and drawing", console=Console(stderr=True)):
         sample = frames.sample(frames.tokens.index(token))
         semantics = read_prediction(prediction_path(args.out, token), shape=dataset.grid.shape)

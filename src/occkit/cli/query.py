@@ -169,12 +169,11 @@ def _draw(args: Args, out: Path, recipe: "Recipe", dataset: "FrameDataset", answ
 
     from occkit.cli.predict import open_frames
     from occkit.viewer import save_picture
-    from occkit.viewer.figures import KITTI_CAR
+    from occkit.viewer.figures import recording_car
     from occkit.viewer.heat import draw_answer
-    from occkit.viewer.scene import EgoCar
 
     frames = open_frames(args.data, args.split, recipe, full_size=True)
-    ego = KITTI_CAR if frames.name == "semantickitti" else EgoCar()
+    ego = recording_car(frames.name)
     work = [(token, i) for token in dataset.spread(args.max_pictures).tokens for i in range(len(args.queries))]
     for token, i in track(work, description="drawing", console=Console(stderr=True)):
         name, answer = args.queries[i], answers[token]

@@ -11,11 +11,12 @@ from occkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from occkit.world.presets import WorldConfig
+    from occkit.world.room_scene import RoomConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knobs:
-    """What the world is like; each replaces the preset's value."""
+    """What the world is like; each replaces the preset's value. Streets and rooms have some of them in common."""
 
     frames: int | None = None
     """Keyframes a scene."""
@@ -37,6 +38,15 @@ class Knobs:
     """Share of people and of traffic that moves."""
     relief: float | None = None
     """Height of the ground's waves, 1 is usual, 0 a plane."""
+    room: (
+        Literal["mixed", "bedroom", "living room", "dining room", "kitchen", "office", "bathroom", "meeting room"]
+        | None
+    ) = None
+    """Kind of room."""
+    light: Literal["mixed", "day", "evening"] | None = None
+    """Light in a room."""
+    clutter: float | None = None
+    """How many things lie about in a room, 1 is usual."""
     colour_overlap: float | None = None
     """0: colours are typical of their class; 1: they say nothing."""
     texture: float | None = None
@@ -46,7 +56,7 @@ class Knobs:
     gain_spread: float | None = None
     """Spread of the exposure gain."""
     shadows: bool | None = None
-    """Trace the sun's shadows."""
+    """Trace the shadows of the sun, or of a room's lights."""
     supersample: int | None = None
     """Rays a pixel along each axis."""
     truth: bool | None = None
@@ -61,14 +71,14 @@ class Args:
 
     out: Path
     """Data root to write; an interrupted one is continued."""
-    format: Literal["nuscenes", "semantickitti"] = "nuscenes"
-    """Layout: nuScenes tables with Occ3D labels, or SemanticKITTI sequences."""
-    preset: Literal["nano", "occ3d", "kitti", "kitti-nano"] | None = None
-    """Size of volume and images; by default nano, or kitti-nano for SemanticKITTI."""
+    format: Literal["nuscenes", "semantickitti", "nyuv2"] = "nuscenes"
+    """Layout: nuScenes tables with Occ3D labels, SemanticKITTI sequences, or rooms as SSCNet laid NYUv2 out."""
+    preset: Literal["nano", "occ3d", "kitti", "kitti-nano", "room", "room-nano"] | None = None
+    """Size of volume and images; by default nano, kitti-nano for SemanticKITTI, room-nano for NYUv2."""
     scenes: int = 12
-    """Training and validation scenes together."""
+    """Training and validation scenes together; in NYUv2's layout a scene is a room with one frame."""
     test_scenes: int = 0
-    """Further scenes for testing."""
+    """Further scenes for testing; NYUv2 has none."""
     val_fraction: float = 0.2
     """Share of validation scenes; SemanticKITTI has at most one."""
     seed: int = 0
@@ -82,11 +92,15 @@ class Args:
     knobs: tyro.conf.OmitArgPrefixes[Knobs] = Knobs()
 
 
+_PRESETS = {"nuscenes": ("nano", "occ3d"), "semantickitti": ("kitti-nano", "kitti"), "nyuv2": ("room-nano", "room")}
+"""Format -> its presets, the default first."""
+
+
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = tyro.cli(Args, args=argv, prog="occkit world", description=__doc__)
-    preset = args.preset or ("nano" if args.format == "nuscenes" else "kitti-nano")
-    if preset.startswith("kitti") != (args.format == "semantickitti"):
+    preset = args.preset or _PRESETS[args.format][0]
+    if preset not in _PRESETS[args.format]:
         raise ConfigError(f"preset {preset} does not fit format {args.format}; leave one of them out")
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -107,33 +121,48 @@ def main(argv: list[str]) -> int:
             val_fraction=args.val_fraction,
             progress=lambda name, done, total: bar.update(task, completed=done, total=total, description=name),
         )
-    frames = (args.scenes + args.test_scenes) * config.frames
+    frames = (args.scenes + args.test_scenes) * getattr(config, "frames", 1)
     print(f"{frames} frames of {args.scenes + args.test_scenes} scenes, {args.format} layout, in {args.out}")
     return 0
 
 
-def configure(preset: str, args: Args) -> "WorldConfig":
+def configure(preset: str, args: Args) -> "WorldConfig | RoomConfig":
     """Return the preset with the knobs given on the command line.
 
     Raises:
-        ConfigError: if the image scale is not positive, or the radius is not one.
+        ConfigError: if the image scale is not positive, the radius is not one, or a knob belongs to another world.
     """
-    from occkit.geometry import VoxelGrid
-    from occkit.world.presets import PRESETS
+    from occkit.world.presets import PRESETS, ROOM_PRESETS
+    from occkit.world.room_scene import RoomConfig
     from occkit.world.sensors import scaled
 
     if args.image_scale <= 0:
         raise ConfigError(f"--image-scale: expected a positive factor, got {args.image_scale}")
-    given = {f.name: getattr(args.knobs, f.name) for f in fields(Knobs)}
-    config = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    base = ROOM_PRESETS[preset] if preset in ROOM_PRESETS else PRESETS[preset]
+    given = {f.name: getattr(args.knobs, f.name) for f in fields(Knobs) if getattr(args.knobs, f.name) is not None}
+    strange = [name for name in given if not hasattr(base, name)]
+    if strange:
+        option = strange[0].replace("_", "-")
+        raise ConfigError(f"--{option}: preset {preset} has no such knob; leave it out")
+    config = replace(base, **given)
     if args.radius is not None:
-        size, low, high = config.grid.voxel_size[0], config.grid.origin[2], config.grid.upper[2]
-        voxels = round(args.radius / size)
-        if args.format != "nuscenes" or voxels < 1 or abs(voxels * size - args.radius) > 1e-6:
-            raise ConfigError(
-                f"--radius: expected whole voxels of {size:g} m, in the nuScenes layout, got {args.radius:g} m"
-            )
-        reach = args.radius
-        grid = VoxelGrid.from_range((-reach, -reach, low), (reach, reach, high), size)
-        config = replace(config, grid=grid)
-    return config if args.image_scale == 1.0 else replace(config, rig=scaled(config.rig, args.image_scale))
+        config = _with_radius(config, args)
+    if args.image_scale == 1.0:
+        return config
+    if isinstance(config, RoomConfig):
+        return replace(config, height=max(3, 3 * round(config.height * args.image_scale / 3)))
+    return replace(config, rig=scaled(config.rig, args.image_scale))
+
+
+def _with_radius(config: "WorldConfig | RoomConfig", args: Args) -> "WorldConfig":
+    from occkit.geometry import VoxelGrid
+    from occkit.world.presets import WorldConfig
+
+    reach = args.radius or 0.0
+    if not isinstance(config, WorldConfig) or args.format != "nuscenes":
+        raise ConfigError(f"--radius: only the nuScenes layout has volumes of any size, got {args.format}")
+    size, low, high = config.grid.voxel_size[0], config.grid.origin[2], config.grid.upper[2]
+    voxels = round(reach / size)
+    if voxels < 1 or abs(voxels * size - reach) > 1e-6:
+        raise ConfigError(f"--radius: expected whole voxels of {size:g} m, in the nuScenes layout, got {reach:g} m")
+    return replace(config, grid=VoxelGrid.from_range((-reach, -reach, low), (reach, reach, high), size))

@@ -20,7 +20,7 @@ from occkit.errors import ConfigError
 from occkit.foundation.chance import chance
 from occkit.foundation.segmentation import check_request
 from occkit.foundation.truth import ImageTruth, read_truth, settings_of, world_taxonomy
-from occkit.taxonomy import OCC3D, SEMANTICKITTI, Taxonomy
+from occkit.taxonomy import NYUV2, OCC3D, SEMANTICKITTI, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +41,11 @@ CONFUSED_WITH: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "fence": "vegetation", "vegetation": "building", "trunk": "pole", "terrain": "sidewalk", "pole": "trunk",
             "traffic-sign": "building",
         },
+        NYUV2.name: {
+            "ceiling": "wall", "floor": "furniture", "wall": "furniture", "window": "wall", "chair": "sofa",
+            "bed": "sofa", "sofa": "bed", "table": "furniture", "tvs": "objects", "furniture": "table",
+            "objects": "furniture",
+        },
     }
 )  # fmt: skip
 """Taxonomy -> what each of its classes is taken for."""
@@ -48,8 +53,9 @@ CONFUSED_WITH: Mapping[str, Mapping[str, str]] = MappingProxyType(
 SMALL = frozenset(
     {"pedestrian", "barrier", "bicycle", "motorcycle", "traffic_cone"}
     | {"person", "bicyclist", "motorcyclist", "pole", "trunk", "traffic-sign"}
+    | {"chair", "tvs", "objects"}
 )
-"""Small or thin classes of either taxonomy."""
+"""Small or thin classes of the taxonomies."""
 
 _CARRIAGEWAY, _RAISED = ("driveable_surface", "road", "parking"), ("sidewalk", "other_flat", "other-ground")
 _BARRIERS = ("barrier", "fence")
@@ -125,7 +131,7 @@ class SimulatedLabeller:
 
     @property
     def taxonomy(self) -> Taxonomy:
-        """That the world is written in: Occ3D's or SemanticKITTI's."""
+        """That the world is written in: Occ3D's, SemanticKITTI's or NYUv2's."""
         return self._taxonomy
 
     @property
@@ -153,7 +159,8 @@ class SimulatedLabeller:
         true = true_labels(read_truth(config.root, token, camera, size=size), taxonomy)
         labels = _grow(true, taxonomy, config.grow, stream("grow"))
         kerbs = _kerbs(true, taxonomy) & (stream("kerb").random(size) < config.kerb)
-        labels[kerbs] = _ids(taxonomy, _BARRIERS)[0]
+        if kerbs.any():  # rooms have neither kerbs nor barriers
+            labels[kerbs] = _ids(taxonomy, _BARRIERS)[0]
         labels = _confuse(labels, taxonomy, config, stream("confuse"))
         lost = _chosen(taxonomy, config.lose, stream("lose"))
         labels[np.isin(labels, lost)] = taxonomy.ignore_id

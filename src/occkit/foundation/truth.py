@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from occkit.errors import DataError
 from occkit.files import read_json, read_npz_array
-from occkit.taxonomy import OCC3D, SEMANTICKITTI, Taxonomy
+from occkit.taxonomy import NYUV2, OCC3D, SEMANTICKITTI, Taxonomy
 
 _REWRITE = "write the world again, with its truth layers"
 _MAX_WORDS_BYTES = 2**20
@@ -51,7 +51,7 @@ def find_frame(root: Path, token: str) -> Path:
     truth = Path(root) / "truth"
     if not truth.is_dir():
         raise DataError(truth, "no truth layers: this is no procedural world, or it was written without", _REWRITE)
-    # SemanticKITTI numbers the frames of each sequence afresh, so the token names both.
+    # SemanticKITTI and NYUv2 number the frames of each sequence or room afresh, so the token names both.
     scene, _, frame = token.rpartition("_")
     if scene and (truth / scene / frame).is_dir():
         return truth / scene / frame
@@ -69,7 +69,7 @@ def world_taxonomy(root: Path) -> Taxonomy:
     """
     path, words = _read_words(root)
     first = words[0] if words else None
-    for key, taxonomy in (("occ3d", OCC3D), ("standing", SEMANTICKITTI)):
+    for key, taxonomy in (("occ3d", OCC3D), ("standing", SEMANTICKITTI), ("nyuv2", NYUV2)):
         if isinstance(first, dict) and key in first:
             return taxonomy
     raise DataError(path, "does not say what the world's words are called in a known taxonomy", _REWRITE)

@@ -37,6 +37,7 @@ from occkit.losses.photometric import (
     structural_similarity,
     warp_image,
 )
+from occkit.losses.relations import coarse_labels, relation_loss, voxel_relations
 from occkit.losses.rendering import colour_loss, distortion_loss, occupancy_sparsity, opacity_entropy
 from occkit.losses.voxels import VoxelLossConfig, training_mask, voxel_losses
 
@@ -47,6 +48,7 @@ __all__ = [
     "beam_occupancy",
     "beam_targets",
     "classes_of_cells",
+    "coarse_labels",
     "colour_loss",
     "cross_entropy",
     "depth_binary_cross_entropy",
@@ -76,11 +78,13 @@ __all__ = [
     "photometric_loss",
     "positive_weights",
     "ray_subset",
+    "relation_loss",
     "reproject",
     "select_labelled",
     "semantic_affinity",
     "structural_similarity",
     "training_mask",
     "voxel_losses",
+    "voxel_relations",
     "warp_image",
 ]

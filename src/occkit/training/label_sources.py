@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from occkit.data import occ3d, semantickitti
+from occkit.data import nyuv2, occ3d, semantickitti
 from occkit.errors import DataError
 from occkit.files import read_json
 from occkit.samples import Occupancy
-from occkit.taxonomy import SEMANTICKITTI, semantickitti_lookup
+from occkit.taxonomy import NYUV2, SEMANTICKITTI, semantickitti_lookup
 
 
 class LabelSource(Protocol):
@@ -32,7 +32,8 @@ class LabelSource(Protocol):
 
 
 class LabelsFolder:
-    """A tree of label files: Occ3D's `<token>/labels.npz`, or SemanticKITTI's `<sequence>/voxels/<frame>.label`.
+    """A tree of label files: Occ3D's `<token>/labels.npz`, SemanticKITTI's `<sequence>/voxels/<frame>.label`, or
+    NYUv2's `<token>.bin`.
 
     The token of an Occ3D label is the name of its folder, that of a SemanticKITTI label `<sequence>_<frame>`.
 
@@ -46,17 +47,18 @@ class LabelsFolder:
 
     def __init__(self, root: Path, *, origins: Path | None = None) -> None:
         if not root.is_dir():
-            raise DataError(root, "no such folder", "expected a tree of labels.npz, or SemanticKITTI voxels/*.label")
+            raise DataError(root, "no such folder", "expected a tree of labels.npz, voxels/*.label or NYU*.bin")
         self.root = root
         self._paths: dict[str, Path] = {}
         found = [(p.parent.name, p) for p in sorted(root.rglob("labels.npz"))]
         found += [(f"{p.parent.parent.name}_{p.stem}", p) for p in sorted(root.rglob("voxels/*.label"))]
+        found += [(p.stem, p) for p in sorted(root.rglob("NYU*.bin")) if nyuv2.NAME.fullmatch(p.stem)]
         for token, path in found:
             if token in self._paths:
                 raise DataError(path, f"token {token} is here twice, also as {self._paths[token]}", "keep one of them")
             self._paths[token] = path
         if not found:
-            raise DataError(root, "holds neither labels.npz nor voxels/*.label", "give the folder above the labels")
+            raise DataError(root, "holds no labels.npz, voxels/*.label or NYU*.bin", "give the folder above the labels")
         self._origins = {} if origins is None else _read_origins(origins)
 
     @property
@@ -67,6 +69,9 @@ class LabelsFolder:
     def label(self, token: str) -> Occupancy:
         """Return the label of a frame."""
         path = self._paths[token]
+        if path.suffix == ".bin":
+            semantics = nyuv2.read_semantics(path)
+            return Occupancy(semantics=semantics, grid=nyuv2.NYUV2_GRID, taxonomy=NYUV2)
         return occ3d.read_labels(path) if path.suffix == ".npz" else _kitti_label(path)
 
     def ray_origins(self, token: str) -> npt.NDArray[np.float64]:

@@ -18,6 +18,11 @@ KITTI_CAR = EgoCar(ground=-1.73, rear=-2.5)
 """The recording car of SemanticKITTI, seen from its Velodyne."""
 
 
+def recording_car(dataset: str) -> EgoCar | None:
+    """Return the car to draw for a data set, by its name; None in rooms."""
+    return {"semantickitti": KITTI_CAR, "nyuv2": None}.get(dataset, EgoCar())
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameViews:
     """The pictures of one frame."""

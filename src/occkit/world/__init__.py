@@ -1,6 +1,7 @@
-"""The procedural world: seeded streets written to disk in the real formats."""
+"""The procedural world: seeded streets and rooms written to disk in the real formats."""
 
 from occkit.world.generate import generate
-from occkit.world.presets import PRESETS, WorldConfig
+from occkit.world.presets import PRESETS, ROOM_PRESETS, WorldConfig
+from occkit.world.room_scene import RoomConfig
 
-__all__ = ["PRESETS", "WorldConfig", "generate"]
+__all__ = ["PRESETS", "ROOM_PRESETS", "RoomConfig", "WorldConfig", "generate"]

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from occkit.errors import DataError
+from occkit.errors import ConfigError, DataError
 from occkit.files import read_json, write_json
-from occkit.world import nuscenes, semantickitti
+from occkit.world import nuscenes, nyuv2, semantickitti
 from occkit.world.presets import WorldConfig
+from occkit.world.room_scene import RoomConfig, make_room
 from occkit.world.streets import make_scene
 
-Format = Literal["nuscenes", "semantickitti"]
+Format = Literal["nuscenes", "semantickitti", "nyuv2"]
 Split = Literal["train", "val", "test"]
 _SPLIT_SEED = {"train": 0, "val": 1, "test": 2}
 _NOTES = ".world"
@@ -30,7 +31,7 @@ class SceneJob:
     """One scene to write; picklable."""
 
     name: str
-    """Scene name, or sequence number for SemanticKITTI."""
+    """Scene name, sequence number for SemanticKITTI, or name of a room's only frame for NYUv2."""
     split: Split
     """Decides the seed, and what is published of the labels."""
     index: int
@@ -40,7 +41,7 @@ class SceneJob:
 
 
 def generate(
-    config: WorldConfig,
+    config: WorldConfig | RoomConfig,
     out: Path,
     *,
     format: Format = "nuscenes",
@@ -57,9 +58,10 @@ def generate(
     interrupted call is continued by repeating it.
 
     Args:
-        config: what the world is like.
+        config: what the world is like: streets, or rooms for NYUv2's layout.
         out: data root; made if missing.
-        format: layout; SemanticKITTI has ten training sequences and one for validation at most.
+        format: layout; SemanticKITTI has ten training sequences and one for validation at most. In NYUv2's a scene is a
+            room with one frame: the layout says of no two frames what they have to do with each other.
         num_scenes: training and validation scenes together.
         seed: of the whole data set.
         workers: processes.
@@ -69,25 +71,37 @@ def generate(
 
     Raises:
         DataError: if `out` holds a world of other settings.
+        ConfigError: if the config does not fit the layout.
         ValueError: if the numbers make no data set.
     """
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}")
-    if format == "semantickitti":
-        semantickitti.check_rig(config)
+    _check_layout(config, format, num_test)
     jobs = plan_scenes(format, num_scenes, val_fraction, num_test)
     world = _claim_folder(out, config, format, seed, jobs)
     for done, job in enumerate(_run_all(config, out, format, seed, world, jobs, workers), start=1):
         if progress is not None:
             progress(job.name, done, len(jobs))
     records = {job.name: read_json(_record_path(out, job.name)) for job in jobs}
-    if format == "nuscenes":
+    if isinstance(config, RoomConfig):
+        nyuv2.write_summary(out, config, list(records.values()))
+    elif format == "nuscenes":
         splits = {split: [records[j.name] for j in jobs if j.split == split] for split in ("train", "val", "test")}
         nuscenes.write_tables(out, config, splits)
     else:
         semantickitti.write_summary(out, config, list(records.values()))
+
+
+def _check_layout(config: WorldConfig | RoomConfig, format: Format, num_test: int) -> None:
+    if isinstance(config, RoomConfig) != (format == "nyuv2"):
+        made = "rooms" if isinstance(config, RoomConfig) else "streets"
+        raise ConfigError(f"the config describes {made}, which the layout {format} cannot hold; use another preset")
+    if isinstance(config, RoomConfig):
+        nyuv2.check_split(num_test)
+    elif format == "semantickitti":
+        semantickitti.check_rig(config)
 
 
 def plan_scenes(format: Format, num_scenes: int, val_fraction: float, num_test: int = 0) -> list[SceneJob]:
@@ -116,6 +130,10 @@ def plan_scenes(format: Format, num_scenes: int, val_fraction: float, num_test: 
                     "make the sequences longer instead (frames)"
                 )
         names = [name for split, count in counts.items() for name in available[split][:count]]
+    elif format == "nyuv2":
+        names = [f"NYU{i + 1:04d}_0000" for i in range(sum(counts.values()))]
+        if len(names) > 9999:
+            raise ValueError(f"NYUv2's names count to 9999, asked for {len(names)} rooms")
     else:
         names = [f"scene-{i + 1:04d}" for i in range(sum(counts.values()))]
     places: list[tuple[Split, int]] = [(split, i) for split, count in counts.items() for i in range(count)]
@@ -125,7 +143,7 @@ def plan_scenes(format: Format, num_scenes: int, val_fraction: float, num_test: 
     ]
 
 
-def _claim_folder(out: Path, config: WorldConfig, format: Format, seed: int, jobs: list[SceneJob]) -> str:
+def _claim_folder(out: Path, config: WorldConfig | RoomConfig, format: Format, seed: int, jobs: list[SceneJob]) -> str:
     """Write down the settings of the data set, or check that they are those written there; return their hash."""
     settings = {"format": format, "seed": seed, "scenes": [[j.name, j.split] for j in jobs], "config": _plain(config)}
     path = out / _NOTES / "settings.json"
@@ -153,7 +171,13 @@ def _record_path(out: Path, name: str) -> Path:
 
 
 def _run_all(
-    config: WorldConfig, out: Path, format: Format, seed: int, world: str, jobs: list[SceneJob], workers: int
+    config: WorldConfig | RoomConfig,
+    out: Path,
+    format: Format,
+    seed: int,
+    world: str,
+    jobs: list[SceneJob],
+    workers: int,
 ) -> Iterator[SceneJob]:
     """Write the missing scenes, yielding each job as it is done."""
     missing = []
@@ -203,9 +227,16 @@ def _be_single_threaded() -> None:
     numba.set_num_threads(1)
 
 
-def write_scene(config: WorldConfig, out: Path, format: Format, seed: int, world: str, job: SceneJob) -> None:
+def write_scene(
+    config: WorldConfig | RoomConfig, out: Path, format: Format, seed: int, world: str, job: SceneJob
+) -> None:
     """Write the files of one scene, and its record last: a scene with a record is whole."""
-    scene = make_scene(config, job.name, (seed, _SPLIT_SEED[job.split], job.index))
+    entropy = (seed, _SPLIT_SEED[job.split], job.index)
+    if isinstance(config, RoomConfig):
+        made = nyuv2.RoomWriter(out, make_room(config, job.name, entropy), config, split=job.split).write()
+        write_json(_record_path(out, job.name), made, indent=None)
+        return
+    scene = make_scene(config, job.name, entropy)
     if format == "nuscenes":
         record = nuscenes.SceneWriter(out, scene, config, job.position, world).write()
     else:

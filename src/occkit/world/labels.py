@@ -27,8 +27,8 @@ SAMPLE = 0.2
 WALL = 1.0
 """Thickness of a building's walls, metres: like the real labels, which nobody scans from within, houses are hollow."""
 
-_HOLLOW = np.array([word.name == "building" for word in WORDS])
-_WEIGHT = np.array(
+STREET_HOLLOW = np.array([word.name == "building" for word in WORDS])
+STREET_WEIGHTS = np.array(
     [
         4.0 if word.counted else 2.0 if word.occ3d == "manmade" and word.name not in ("building", "wall") else 1.0
         for word in WORDS
@@ -52,7 +52,15 @@ class VoxelWords:
         return self.word > 0
 
 
-def voxelise(solids: Primitives, ground: Ground, grid: VoxelGrid, global_from_ego: Floats) -> VoxelWords:
+def voxelise(
+    solids: Primitives,
+    ground: Ground,
+    grid: VoxelGrid,
+    global_from_ego: Floats,
+    *,
+    weights: Floats = STREET_WEIGHTS,
+    hollow: Volume = STREET_HOLLOW,
+) -> VoxelWords:
     """Label every voxel that the surface of the ground or the volume of a solid touches.
 
     A voxel is divided into cells of about `SAMPLE` metres. A solid touches a cell when the centre of the cell lies in
@@ -64,6 +72,8 @@ def voxelise(solids: Primitives, ground: Ground, grid: VoxelGrid, global_from_eg
         ground: world frame.
         grid: in the ego frame.
         global_from_ego: `[4, 4]`.
+        weights: how much a touched cell counts, for each word.
+        hollow: whether a word is empty behind its walls, for each word.
     """
     divide = int(np.clip(round(grid.voxel_size[0] / SAMPLE), 2, 4))
     rotation, origin = global_from_ego[:3, :3], global_from_ego[:3, 3]
@@ -85,7 +95,7 @@ def voxelise(solids: Primitives, ground: Ground, grid: VoxelGrid, global_from_eg
     centers = (solids.center[near] - origin) @ rotation
     _label_solids(
         word, moving, score, heights, np.array(grid.origin), size, divide, solids.kind[near], affine, centers,
-        low[near], high[near], solids.word[near], solids.moving[near], _WEIGHT, _HOLLOW,
+        low[near], high[near], solids.word[near], solids.moving[near], weights, hollow,
     )  # fmt: skip
     return VoxelWords(word=word, moving=moving)
 

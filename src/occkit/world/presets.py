@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from occkit.geometry import KITTI_GRID, OCC3D_GRID, VoxelGrid
+from occkit.world.room_scene import RoomConfig
 from occkit.world.sensors import Rig, kitti_rig, surround_rig
 
 Street = Literal["mixed", "straight", "left", "right", "cross"]
@@ -106,3 +107,17 @@ PRESETS: Mapping[str, WorldConfig] = MappingProxyType(
     {"nano": nano(), "occ3d": occ3d(), "kitti": kitti(), "kitti-nano": kitti_nano()}
 )
 """Preset name on the command line -> its settings; vary them with `dataclasses.replace`."""
+
+
+def room() -> RoomConfig:
+    """NYUv2 as it is: one 640 x 480 image a room."""
+    return RoomConfig()
+
+
+def room_nano() -> RoomConfig:
+    """NYUv2's rooms in images of 80 x 60; labels as large as ever."""
+    return RoomConfig(height=60, supersample=2)
+
+
+ROOM_PRESETS: Mapping[str, RoomConfig] = MappingProxyType({"room": room(), "room-nano": room_nano()})
+"""Preset name -> its settings, for the layout of NYUv2."""

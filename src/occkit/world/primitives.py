@@ -16,6 +16,7 @@ BOX, CYLINDER, CONE, BALL, ROOF = range(5)
 from 1 at z = -1 to 0.15 at z = 1; `|q| <= 1`; a box whose y narrows to the ridge: `|y| <= (1 - z) / 2`."""
 
 (PLAIN, ASPHALT, FACADE, FOLIAGE, BRICK, STRIPES, PAINT, SIGN, FENCE_MESH, CLOTH) = range(10)
+(PLANKS, TILES, BOOKS, CANVAS, DRAPES, PLASTER) = range(10, 16)
 """Materials: how a surface's two colours are mixed over it (see `render.py`)."""
 
 
@@ -36,7 +37,7 @@ class Primitives:
     instance: npt.NDArray[np.uint16]
     """`[n]` id of the object it belongs to; 0 for none."""
     material: npt.NDArray[np.uint8]
-    """`[n]` PLAIN .. CLOTH."""
+    """`[n]` PLAIN .. PLASTER."""
     colour: Floats
     """`[n, 6]` two RGB colours, 0..1."""
     moving: npt.NDArray[np.bool_]

@@ -12,17 +12,23 @@ from numba import njit
 
 from occkit.world.primitives import (
     BALL,
+    BOOKS,
     BOX,
     BRICK,
+    CANVAS,
     CLOTH,
     CYLINDER,
+    DRAPES,
     FACADE,
     FENCE_MESH,
     FOLIAGE,
     PAINT,
+    PLANKS,
+    PLASTER,
     ROOF,
     SIGN,
     STRIPES,
+    TILES,
     Bytes,
     Floats,
     Singles,
@@ -83,26 +89,26 @@ class Exposure:
     """Rays a pixel along each axis."""
 
 
-def render(tracer: Tracer, lens: Lens, look: Look, street: Street, exposure: Exposure) -> Picture:
+def render(tracer: Tracer, lens: Lens, look: Look, street: Street | None, exposure: Exposure) -> Picture:
     """Render one image.
 
     Args:
         tracer: the world at the time of exposure.
         lens: camera.
         look: light and air.
-        street: whose lane marks are painted.
+        street: whose lane marks are painted; None paints none.
         exposure: sensor.
     """
     ground = tracer.ground
     rotation = lens.global_from_camera[:3, :3] @ np.linalg.inv(lens.intrinsics)
     light = np.array([look.direct, look.ambient, look.haze, look.headlights, exposure.gain, exposure.noise])
-    marks = np.array([street.half_width, float(street.lanes)])
+    marks = np.zeros(2) if street is None else np.array([street.half_width, float(street.lanes)])
     skies = np.stack([look.sun, look.tint, look.zenith, look.horizon])
     solids = tracer.solids
     colour, depth, word, instance = _render(
         lens.height, lens.width, np.ascontiguousarray(rotation), lens.global_from_camera[:3, 3].copy(),
-        exposure.supersample, exposure.shadows, exposure.texture, exposure.seed, look.seed, light, skies, marks,
-        look.palette, solids.half, solids.word, solids.instance, solids.material, solids.colour, solids.rotation,
+        exposure.supersample, exposure.shadows, exposure.texture, exposure.seed, look.seed, light, skies, look.lamps,
+        marks, look.palette, solids.half, solids.word, solids.instance, solids.material, solids.colour, solids.rotation,
         ground.words, ground.along, ground.across, ground.raster, tracer.arrays(),
     )  # fmt: skip
     return Picture(colour=colour, depth=depth, word=word, instance=instance)
@@ -227,6 +233,26 @@ def _surface_blend(
         return (0.9 if u - floor(u) < 0.35 else 0.0), 0.9 + 0.2 * _value_noise(2 * x, 2 * y, 2 * z, seed)
     if material == CLOTH:
         return 0.6 * _value_noise(9 * x, 9 * y, 9 * z, seed + ident), 0.9
+    if material == PLANKS:
+        u, v = x / 0.14, (y + 0.37 * floor(x / 0.14)) / 1.1
+        joint = u - floor(u) < 0.06 or v - floor(v) < 0.01
+        grain = _value_noise(30 * x, 2.0 * y, 30 * z, seed)
+        return (1.0 if joint else 0.45 * _lattice(floor(u), floor(v), ident, seed)), 0.85 + 0.3 * grain
+    if material == TILES:
+        u, v = (x if abs(side) < 0.5 else y) / 0.2, (z if side != 0.0 else y) / 0.2
+        joint = u - floor(u) < 0.06 or v - floor(v) < 0.06
+        return (1.0 if joint else 0.15 * _lattice(floor(u), floor(v), ident, seed)), 1.0
+    if material == BOOKS:
+        u = y / 0.035
+        return _lattice(floor(u), floor(z / 0.36), ident, seed), 0.7 + 0.6 * _lattice(floor(u), 7.0, ident, seed + 1)
+    if material == CANVAS:
+        spots = _value_noise(4 * y, 4 * z, 0.5, seed + 31 * ident)
+        return (1.0 if spots > 0.55 else 0.0), 0.7 + 0.6 * _value_noise(9 * y, 9 * z, 1.5, seed + ident)
+    if material == DRAPES:
+        u = y / 0.09
+        return 0.5 * abs(2.0 * (u - floor(u)) - 1.0), 1.0
+    if material == PLASTER:
+        return 0.0, 0.95 + 0.1 * _value_noise(1.3 * x, 1.3 * y, 1.3 * z, seed)
     if material == PAINT:
         return (1.0 if abs(z) < 0.08 else 0.0), 0.92 + 0.16 * _value_noise(1.5 * x, 1.5 * y, 1.5 * z, seed + ident)
     return 0.0, 0.85 + 0.3 * _value_noise(3 * x, 3 * y, 3 * z, seed + ident)
@@ -290,6 +316,7 @@ def _render(
     seed: int,
     light: Floats,
     skies: Floats,
+    lamps: Floats,
     marks: Floats,
     palette: Floats,
     half: Floats,
@@ -348,7 +375,7 @@ def _render(
                     kind,
                 )
                 x, y, z = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
-                word, instance, shade, lit = NOTHING, 0, 1.0, direct * sun[2]
+                word, instance, shade, lit, glow = NOTHING, 0, 1.0, direct * sun[2], 0.0
                 if hit == GROUND:
                     gx = min(max(int((x - origin[0]) / raster), 0), ground_words.shape[0] - 1)
                     gy = min(max(int((y - origin[1]) / raster), 0), ground_words.shape[1] - 1)
@@ -382,6 +409,22 @@ def _render(
                         facing += w * sun[c]
                         up = w
                     lit = direct * max(facing, 0.0) - 0.25 * ambient * (1 - up) * 0.5
+                    for k in range(len(lamps)):
+                        lx, ly, lz = lamps[k, 0] - x, lamps[k, 1] - y, lamps[k, 2] - z
+                        square = lx * lx + ly * ly + lz * lz
+                        facing = 0.0
+                        for c, towards in enumerate((lx, ly, lz)):
+                            facing += (axes[i, c, 0] * nx + axes[i, c, 1] * ny + axes[i, c, 2] * nz) / size * towards
+                        if facing <= 0.0:
+                            continue
+                        if shadows:
+                            _, blocker = trace_one(
+                                x - 2e-3 * dx, y - 2e-3 * dy, z - 2e-3 * dz, lx, ly, lz, 0.97,
+                                origin, cell, heights, first, members, top, crest, affine, kind,
+                            )  # fmt: skip
+                            if blocker != MISS:
+                                continue
+                        glow += lamps[k, 3] * facing / (sqrt(square) * (1.0 + square / 3.0))
                 else:
                     climb = min(max(dz / length, 0.0), 1.0) ** 0.6
                     cloud = 0.9 + 0.2 * _value_noise(6 * dx / length, 6 * dy / length, 12 * dz / length, seed)
@@ -399,7 +442,7 @@ def _render(
                     distance = t * length
                     lamp = headlights * exp(-distance / 16.0) if headlights > 0.0 else 0.0
                     clear = exp(-haze * distance)
-                    strength = (ambient + lit + lamp) * (1 + texture * (shade - 1))
+                    strength = (ambient + lit + lamp + glow) * (1 + texture * (shade - 1))
                     for c in range(3):
                         base[c] = base[c] * tint[c] * strength * clear + horizon[c] * (1 - clear)
                 if counted:

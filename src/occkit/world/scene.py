@@ -1,7 +1,7 @@
 """One scene: ground, things that stand, things that move, the ego vehicle's drive, and the look of the day."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -138,6 +138,8 @@ class Look:
     """`[words, 3]` base colours of the ground."""
     seed: int
     """Of the textures."""
+    lamps: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    """`[k, 4]` x, y, z (metres, world frame) and strength of lights that shine to all sides."""
 
 
 @dataclass(frozen=True, kw_only=True)

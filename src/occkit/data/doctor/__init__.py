@@ -8,6 +8,7 @@ from occkit.data.datasets import DataConfig, open_dataset
 from occkit.data.doctor.kitti import examine_kitti, sequence_folders
 from occkit.data.doctor.labels import check_npz_label
 from occkit.data.doctor.nuscenes import examine_nuscenes, version_folder
+from occkit.data.doctor.nyuv2 import examine_nyuv2
 from occkit.data.doctor.report import Finding, Progress, Report, choose, relative
 from occkit.data.doctor.small import (
     examine_file,
@@ -16,6 +17,7 @@ from occkit.data.doctor.small import (
     examine_run,
     note_pickles,
 )
+from occkit.data.nyuv2 import find_splits
 from occkit.data.rig import find_rigs
 from occkit.data.views import read_grid
 from occkit.errors import DataError, OcckitError
@@ -59,6 +61,9 @@ def _examine(report: Report, path: Path, frames: int | None, progress: Progress)
         examine_kitti(report, path, frames=frames, progress=progress)
         if found[1].is_kitti and report.checked.get("images"):
             _open_with_reader(report, path, progress)
+    elif find_splits(path) is not None:
+        examine_nyuv2(report, path, frames=frames, progress=progress)
+        _open_with_reader(report, path, progress)
     elif find_rigs(path):
         for rig in choose(list(find_rigs(path)), frames):
             examine_rig(report, rig)
@@ -135,5 +140,6 @@ def _not_recognised(report: Report, path: Path) -> None:
         "error",
         path,
         f"not recognised as a data set: holds {inside}",
-        "expected v1.0-*/ (nuScenes), sequences/ (SemanticKITTI), *_sync/ (SSCBench), gts/, rig.json, or a run",
+        "expected v1.0-*/ (nuScenes), sequences/ (SemanticKITTI), *_sync/ (SSCBench), NYUtrain/ (NYUv2), gts/, "
+        "rig.json, or a run",
     )

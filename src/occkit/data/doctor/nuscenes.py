@@ -206,19 +206,19 @@ def _check_alignment(
     report_verdict(report, path, verdict, frames=len(evidence))
 
 
-def report_verdict(report: Report, path: Path, verdict: Verdict, *, frames: int) -> None:
-    """Note what the comparison with the LiDAR says about the labels."""
-    report.count("frames compared with LiDAR", frames)
-    share = f"{100 * verdict.agreement:.0f} % of the voxels the LiDAR hits are occupied"
+def report_verdict(report: Report, path: Path, verdict: Verdict, *, frames: int, sensor: str = "LiDAR") -> None:
+    """Note what the comparison with the LiDAR, or with depth maps, says about the labels."""
+    report.count(f"frames compared with {sensor}", frames)
+    share = f"{100 * verdict.agreement:.0f} % of the voxels the {sensor} hits are occupied"
     if verdict.mistake is not None:
         report.add(
             "error",
             path,
-            f"labels do not lie where the LiDAR saw things: {verdict.mistake} "
+            f"labels do not lie where the {sensor} saw things: {verdict.mistake} "
             f"({share}; {100 * verdict.undone:.0f} % with that undone)",
             "convert them to [x, y, z] in the frame and grid of this data set",
         )
     elif verdict.agreement < POOR_AGREEMENT:
-        report.add("warning", path, f"labels and LiDAR agree badly: {share}", "another frame, grid or data set?")
+        report.add("warning", path, f"labels and {sensor} agree badly: {share}", "another frame, grid or data set?")
     elif frames:
-        report.add("info", path, f"labels agree with the LiDAR: {share}")
+        report.add("info", path, f"labels agree with the {sensor}: {share}")

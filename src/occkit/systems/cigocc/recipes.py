@@ -19,6 +19,7 @@ from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
 from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig
 from occkit.systems.cigocc.views import GivenDepthConfig, ViewsConfig
+from occkit.taxonomy import SEMANTICKITTI_VOXEL_COUNTS
 from occkit.training.optim import OneCycle, OptimConfig
 from occkit.training.recipe import Recipe
 
@@ -30,11 +31,6 @@ LOOK = "look"
 """Where the recipes look for what `occkit look` wrote, below the data's folder."""
 MASKS = f"{LOOK}/masks"
 """Classes of pixels there."""
-SEMANTICKITTI_FREQUENCIES = (
-    *(5417730330, 15783539, 125136, 118809, 646799, 821951, 262978, 283696, 204750, 61688703, 4502961, 44883650),
-    *(2269923, 56840218, 15719652, 158442623, 2061623, 36970522, 1151988, 334146),
-)
-"""Voxels of each class in SemanticKITTI's training labels, id 0 (empty) first. Source: MonoScene."""
 _GROUPS = GroupNormConfig()
 
 
@@ -105,7 +101,7 @@ def debug() -> Recipe:
 
 def nano_system() -> CigOccConfig:
     """Return the small network: 64 x 208 images, 32 x 32 x 4 voxels of 1.6 m, scores at 0.8 m."""
-    weights = log_weights(SEMANTICKITTI_FREQUENCIES)
+    weights = log_weights(SEMANTICKITTI_VOXEL_COUNTS)
     voxels = VoxelLossConfig(
         lovasz=0.0,
         semantic_affinity=1.0,
@@ -162,7 +158,7 @@ def nano() -> Recipe:
 
 def r50_system() -> CigOccConfig:
     """Return the network of published size: ResNet-50, 128 channels, 128 x 128 x 16 voxels of 0.4 m."""
-    weights = log_weights(SEMANTICKITTI_FREQUENCIES)
+    weights = log_weights(SEMANTICKITTI_VOXEL_COUNTS)
     nano_losses = nano_system().losses
     return CigOccConfig(
         views=ViewsConfig(backbone=ResNetConfig(depth=50, out_stages=(2, 3, 4)), neck=AddNeckConfig(channels=128)),
