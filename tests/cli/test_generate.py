@@ -45,15 +45,15 @@ def generate(run, out, *options, prompt=PROMPT):
 
 def test_text_becomes_a_folder_that_predict_reads(run, tmp_path, capsys):
     out = tmp_path / "out"
-    assert generate(run, out, "--samples", "2", "--prompt", "a rainy street") == 0
+    assert generate(run, out, "--prompt", "a rainy street") == 0
     said = capsys.readouterr()
-    assert "drew 4 scenes" in said.out
+    assert "scenes drawn: 2" in said.out
     assert "left out: rainy" in said.err
     assert "--prompt" not in (out / "index.html").read_text()
     assert PROMPT in (out / "index.html").read_text()
     samples = sorted(path.parent for path in out.glob("*/sample.json"))
-    assert len(samples) == 4
-    sample = next(path for path in samples if path.name.startswith("a-street") and path.name.endswith("_0"))
+    assert len(samples) == 2
+    sample = next(path for path in samples if path.name.startswith("a-street"))
     stated = json.loads((sample / "sample.json").read_text())
     assert (stated["prompt"], stated["seed"]) == (PROMPT, 0)
     assert stated["occupancy"] == stated["frames"] == [f"{sample.name}_000", f"{sample.name}_001"]
@@ -79,11 +79,11 @@ def test_what_is_there_is_kept_and_what_was_cut_off_is_drawn_again(run, tmp_path
     image = (sample / "000" / "left.png").read_bytes()
     (sample / "sample.json").unlink()
     (out / f".{sample.name}.partial").mkdir()
-    assert generate(run, out, "--samples", "2") == 0
-    assert "drew 2 scenes" in capsys.readouterr().out
+    assert generate(run, out) == 0
+    assert "scenes drawn: 1:" in capsys.readouterr().out
     assert (sample / "000" / "left.png").read_bytes() == image, "one seed, the same bytes"
     assert generate(run, out, "--samples", "2") == 0
-    assert "drew 0 scenes (2 were there)" in capsys.readouterr().out
+    assert "scenes drawn: 1, there already: 1" in capsys.readouterr().out
     assert not list(out.glob(".*.partial"))
     assert generate(run, out, "--guidance", "5") == 1
     assert "drawn otherwise (sampling differ)" in capsys.readouterr().err

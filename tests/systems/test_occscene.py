@@ -61,6 +61,13 @@ def step(model, batch, seed=0):
     return found
 
 
+def awaken(model):
+    """Alignments say nothing at first, and nothing would flow back through them either."""
+    for weight in model.denoiser.alignments.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+
+
 def learns(module):
     return any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in module.parameters())
 
@@ -103,8 +110,7 @@ def test_alignment_leaves_perception_as_it_is_to_the_bit(batch):
 def test_the_loss_of_generation_reaches_perception_if_it_may(flows, batch):
     stage = MutualConfig(sources=ESTIMATES, occupancy=0.0, clean=0.0, generation_teaches_perception=flows)
     model = build(stage)
-    for name in model.denoiser.alignments:  # at 0 nothing would flow back
-        torch.nn.init.normal_(model.denoiser.alignments[name].out.weight)
+    awaken(model)
     found = step(model, batch)
     assert set(found) == {"generation"}
     assert learns(model.perception.head) == flows
@@ -244,12 +250,11 @@ def test_settings_that_cannot_work(batch):
 
 def test_one_seed_draws_one_scene(batch):
     model = build(MutualConfig()).eval()
-    for name in model.denoiser.alignments:
-        torch.nn.init.normal_(model.denoiser.alignments[name].out.weight, std=0.1)
+    awaken(model)
     cameras, prompt = batch.cameras[0], "a straight street with 2 cars at night"
 
     def draw(seed=0, **options):
-        sampling = occscene.SamplingConfig(**{"steps": 2} | options)
+        sampling = occscene.SamplingConfig(**{"steps": 3} | options)
         return occscene.generate(model, prompt, cameras, sampling=sampling, seed=seed)
 
     first = draw()
@@ -339,9 +344,12 @@ def test_the_worlds_words_are_the_vocabulary():
 
 
 @pytest.mark.parametrize("name", ["sd21_street", "sd21_room"])
-def test_the_published_sizes(name):
+def test_the_published_sizes(name, monkeypatch):
     """Stable Diffusion 2.1-base: 865.9 million weights in the UNet, 83.7 in the autoencoder, 340.4 for text."""
-    recipe = getattr(occscene, name)()
+    recipe, widths = getattr(occscene, name)(), []
+    kind = type(recipe.system.alignment)
+    original = kind.build
+    monkeypatch.setattr(kind, "build", lambda self, **sizes: widths.append(sizes) or original(self, **sizes))
     with torch.device("meta"):
         model = recipe.system.build()
 
@@ -351,8 +359,8 @@ def test_the_published_sizes(name):
     assert count(model.denoiser.unet) == 865_910_724
     assert count(model.codec) == 83_653_863
     assert count(model.prompts) == 340_387_840
-    widths = [alignment.out.out_channels for alignment in model.denoiser.alignments.values()]
-    assert widths == [320, 320, 640, 1280, 1280]
+    assert [sizes["latent_channels"] for sizes in widths] == [320, 320, 640, 1280, 1280]
+    assert {sizes["grid"] for sizes in widths} == {recipe.system.grid}
     height, width = recipe.data.image_size
     assert height % (8 * 8) == width % (8 * 8) == 0 or name == "sd21_room"
     assert isinstance(recipe.system.perception, LiftConfig)

@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     _draw(args, model, missing, cameras, names, sampling, remarks)
     page = write_page(args.out, run=recipe.name, grid=model.config.grid, taxonomy=model.taxonomy)
     kept = len(wanted) - len(missing)
-    print(f"drew {len(missing)} scenes{f' ({kept} were there)' if kept else ''}: {page}")
+    print(f"scenes drawn: {len(missing)}{f', there already: {kept}' if kept else ''}: {page}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Alignment of an occupancy volume with the features of a denoiser, camera by camera."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,8 @@ class Views:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConcatAlignmentConfig:
-    """The occupancy in each camera's frustum, put beside the features and mixed by a convolution that starts at 0."""
+class CameraEncodingConfig:
+    """Occupancy along the frustums of the cameras."""
 
     channels: int = 16
     """Width of the embedded occupancy."""
@@ -34,8 +35,18 @@ class ConcatAlignmentConfig:
     """Depth bins of the frustum."""
     near: float = 1.0
     """First depth, metres."""
-    far: float = 52.0
-    """Last depth, metres."""
+    far: float | None = None
+    """Last depth, metres; None is the diagonal of the grid's floor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatAlignmentConfig:
+    """The occupancy in each camera's frustum, put beside the features and mixed by a convolution that starts at 0."""
+
+    encoding: CameraEncodingConfig = field(default_factory=CameraEncodingConfig)
+    """How the occupancy is lifted."""
+    hidden: int = 64
+    """Channels between the two convolutions."""
 
     def build(self, *, latent_channels: int, num_classes: int, grid: VoxelGrid) -> "ConcatAlignment":
         """Return the alignment for features of a width and volumes of a grid."""
@@ -52,11 +63,12 @@ class ConcatAlignment(nn.Module):
     def __init__(self, config: ConcatAlignmentConfig, latent_channels: int, num_classes: int, grid: VoxelGrid) -> None:
         super().__init__()
         self.config, self.grid = config, grid
-        self.embed = nn.Linear(num_classes, config.channels, bias=False)
-        self.null = nn.Parameter(torch.zeros(config.channels, config.depths))
-        width = config.channels * config.depths
-        self.mix = nn.Sequential(nn.Conv2d(latent_channels + width, latent_channels, 1), nn.SiLU())
-        self.out = nn.Conv2d(latent_channels, latent_channels, 1)
+        encoding = config.encoding
+        self.embed = nn.Linear(num_classes, encoding.channels, bias=False)
+        self.null = nn.Parameter(torch.zeros(encoding.channels, encoding.depths))
+        width = encoding.channels * encoding.depths
+        self.mix = nn.Sequential(nn.Conv2d(latent_channels + width, config.hidden, 1), nn.SiLU())
+        self.out = nn.Conv2d(config.hidden, latent_channels, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias if self.out.bias is not None else self.out.weight)
 
@@ -91,8 +103,10 @@ class ConcatAlignment(nn.Module):
 
     def _places(self, views: Views, height: int, width: int) -> Float[Tensor, "b v d h w 3"]:
         """Return where in the volume, -1..1 as grid_sample wants it, the cells of each frustum lie."""
-        config, like = self.config, views.intrinsics
-        depth = torch.linspace(config.near, config.far, config.depths, device=like.device)
+        config, like = self.config.encoding, views.intrinsics
+        sides = [size * count for size, count in zip(self.grid.voxel_size, self.grid.shape, strict=True)]
+        far = math.hypot(*sides[:2]) if config.far is None else config.far
+        depth = torch.linspace(config.near, far, config.depths, device=like.device)
         rows = (torch.arange(height, device=like.device) + 0.5) / height
         columns = (torch.arange(width, device=like.device) + 0.5) / width
         d, v, u = torch.meshgrid(depth, rows, columns, indexing="ij")

@@ -106,14 +106,18 @@ def write_sample(
         write_prediction(partial / "occupancy", token, volume.numpy())
     said = {"prompt": request.prompt, "seed": request.seed, "frames": list(tokens), "occupancy": list(described[::-1])}
     write_json(partial / SAMPLE, said | {"remarks": list(remarks)})
-    save_picture(partial / "sheet.png", _sheet(partial, grid, taxonomy))
+    _draw_pictures(partial, grid, taxonomy)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return final
 
 
 def write_page(out: Path, *, run: str, grid: VoxelGrid, taxonomy: Taxonomy) -> Path:
-    """Write `index.html` with the samples of a folder, in the order of their names, and return its path."""
+    """Write `index.html` with the samples of a folder, in the order of their names, and return its path.
+
+    Raises:
+        DataError: if a sample is damaged.
+    """
     folders = sorted(path.parent for path in out.glob(f"*/{SAMPLE}"))
     sections = tuple(_section(folder, grid, taxonomy) for folder in folders[:_MOST_ON_PAGE])
     left = f" The first {_MOST_ON_PAGE} are shown." if len(folders) > _MOST_ON_PAGE else ""
@@ -160,29 +164,31 @@ def _ego(taxonomy: Taxonomy) -> EgoCar | None:
     return KITTI_CAR if taxonomy.name in ("semantickitti", "kitti360") else EgoCar()
 
 
-def _sheet(folder: Path, grid: VoxelGrid, taxonomy: Taxonomy) -> Picture:
-    """Return images, occupancy and legend as one picture."""
+def _draw_pictures(folder: Path, grid: VoxelGrid, taxonomy: Taxonomy) -> None:
+    """Draw the occupancy of the last frame from behind and from above, and a sheet of images, occupancy and legend."""
     _, names, said = read_sample(folder)
     shown = _pictures(folder, names, len(said["frames"]))
-    occupancies = _occupancies(folder, said, grid, taxonomy)
-    last = draw_perspective(occupancies[-1], ego=_ego(taxonomy))
-    width = last.shape[1]
-    columns = min(3, len(shown))
+    occupancies, ego = _occupancies(folder, said, grid, taxonomy), _ego(taxonomy)
+    last = draw_perspective(occupancies[-1], ego=ego)
+    width, columns = last.shape[1], min(3, len(shown))
     images = canvas.tile([p for _, p in shown], columns=columns, captions=[c for c, _ in shown], width=width)
     title = canvas.legend([(said["prompt"][:140], canvas.PAPER)], width=width)
     legend = canvas.legend(canvas.present_classes(occupancies), width=width)
-    return canvas.stack([title, images, last, legend])
+    save_picture(folder / "scene.png", last)
+    save_picture(folder / "above.png", draw_top(occupancies[-1], ego=ego, with_legend=False))
+    save_picture(folder / "sheet.png", canvas.stack([title, images, last, legend]))
 
 
 def _section(folder: Path, grid: VoxelGrid, taxonomy: Taxonomy) -> Section:
     _, names, said = read_sample(folder)
     occupancies = _occupancies(folder, said, grid, taxonomy)
     shown = _pictures(folder, names, len(said["frames"]))
-    ego = _ego(taxonomy)
     figures = tuple(Figure(picture=picture, caption=caption) for caption, picture in shown)
-    scenes = [Figure(picture=draw_perspective(occupancies[-1], ego=ego), caption="Occupancy, from behind and above.")]
-    above = draw_top(occupancies[-1], ego=ego, with_legend=False)
-    scenes.append(Figure(picture=above, caption="Occupancy from straight above; forward is up."))
+    drawn = (
+        ("scene.png", "Occupancy, from behind and above."),
+        ("above.png", "Occupancy from straight above; forward is up."),
+    )
+    scenes = [Figure(picture=canvas.to_array(read_image(folder / name)), caption=said_of) for name, said_of in drawn]
     remarks = "".join(f" {remark}." for remark in said.get("remarks", ()))
     text = Text(paragraphs=(f"Seed {said['seed']}, {len(said['frames'])} frames of {len(names)} cameras.{remarks}",))
     key = Key(entries=tuple(canvas.present_classes(occupancies)))

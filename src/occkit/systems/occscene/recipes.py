@@ -5,7 +5,7 @@ from dataclasses import replace
 from occkit.data import DataConfig
 from occkit.geometry import VoxelGrid
 from occkit.losses import VoxelLossConfig
-from occkit.nn.alignment import ConcatAlignmentConfig
+from occkit.nn.alignment import CameraEncodingConfig, ConcatAlignmentConfig
 from occkit.nn.backbones import SmallConvNetConfig
 from occkit.nn.blocks import GroupNormConfig
 from occkit.nn.depth import DepthBins, DepthNetConfig
@@ -96,7 +96,7 @@ def _debug_system() -> OccSceneConfig:
             temporal=True,
             across_cameras=True,
         ),
-        alignment=ConcatAlignmentConfig(channels=4, depths=4),
+        alignment=ConcatAlignmentConfig(encoding=CameraEncodingConfig(channels=4, depths=4)),
         clip=ClipConfig(num_past=1, volumes="each"),
     )
 
@@ -132,7 +132,7 @@ def street_system(stage: StageConfig) -> OccSceneConfig:
             norm_groups=16,
             across_cameras=True,
         ),
-        alignment=ConcatAlignmentConfig(near=1.0, far=50.0),
+        alignment=ConcatAlignmentConfig(encoding=CameraEncodingConfig(near=1.0, far=50.0)),
         stage=stage,
     )
 
@@ -145,7 +145,7 @@ def room_system(stage: StageConfig) -> OccSceneConfig:
         perception=_ROOM,
         prompts=WordPromptConfig(words=_ROOM_WORDS),
         denoiser=replace(street.denoiser, across_cameras=False),
-        alignment=ConcatAlignmentConfig(near=0.4, far=5.2),
+        alignment=ConcatAlignmentConfig(encoding=CameraEncodingConfig(near=0.4, far=5.2)),
     )
 
 
@@ -216,7 +216,7 @@ def stable_diffusion(perception: LiftConfig, *, near: float, far: float, clip: C
         codec=VaeCodecConfig(),
         noise=LinearNoiseConfig(),
         denoiser=DenoiserConfig(temporal=clip.num_past > 0, checkpointing=True),
-        alignment=ConcatAlignmentConfig(channels=32, depths=32, near=near, far=far),
+        alignment=ConcatAlignmentConfig(encoding=CameraEncodingConfig(channels=32, depths=32, near=near, far=far)),
         clip=clip,
     )
 
