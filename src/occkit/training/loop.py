@@ -110,7 +110,9 @@ class _LossOf(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, recipe: Recipe, data_root: Path, out: Path, accelerator: Accelerator, *, resume: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, data_root: Path, out: Path, accelerator: Accelerator, *, resume: bool = False
+    ) -> None:
         self.recipe, self.out, self.accelerator = recipe, out, accelerator
         self.train_set = _frames(data_root, recipe, "train")
         self.val_set = None if recipe.evaluate_every is None else _frames(data_root, recipe, "val")
