@@ -40,7 +40,7 @@ bench: .venv/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(PIP) -e '.[hf,dev]'
+	$(PIP) -e '.[hf,diffusion,dev]'
 	@touch $@
 
 clean:

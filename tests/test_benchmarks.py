@@ -3,19 +3,21 @@
 import importlib.util
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from occkit.systems.lift import debug as lift_debug
+
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "benchmarks" / "measure.py").is_file():
     pytest.skip("benchmarks/ belongs to the checkout, not to the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cigocc, langocc, measure, rendering, table  # noqa: E402
+from benchmarks import cigocc, langocc, measure, occscene, rendering, table  # noqa: E402
 
 
 def test_peak_memory_is_the_worst_moment_and_not_the_sum():
@@ -131,3 +133,11 @@ def test_cigocc_is_measured_at_any_size():
     steps = cigocc.step_rows(debug, debug, repeats=1)
     assert [row.target for row in steps] == ["<= 1.05x the plain step"] * 2
     assert all(row.ours > 0 for row in steps)
+
+
+def test_drawing_is_measured_at_any_size():
+    debug = occscene.occscene.debug()
+    street = replace(debug.system, perception=lift_debug().system)
+    rows = occscene.drawing_rows(replace(debug, system=street), steps=1, every=2, repeats=1)
+    assert [row.target for row in rows] == ["", ">= 0.769231x the plain form"]
+    assert "2 x 6 images of 32 x 88, 1 steps" in rows[0].shapes

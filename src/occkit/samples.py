@@ -191,8 +191,8 @@ class Batch:
 
     tokens: tuple[str, ...]
     """Frame names, one a sample."""
-    images: UInt8[Tensor, "b t n 3 h w"]
-    """RGB; time index 0 is the current frame."""
+    images: UInt8[Tensor, "b t n 3 h w"] | Float[Tensor, "b t n 3 h w"]
+    """RGB 0..255; time index 0 is the current frame. Those that a generator draws are not rounded to bytes."""
     cameras: Cameras
     """Leading dimensions `[b, t, n]`; poses in each sample's reference frame."""
     grid: VoxelGrid
@@ -223,11 +223,21 @@ class Batch:
     """Features seen at the LiDAR points of each sample; None if any sample lacks them."""
     inputs: ImageInputs | None = None
     """What models said of the current images, as inputs; None if any sample lacks them."""
+    noise_level: Float[Tensor, "b"] | None = None
+    """How noisy the images were before a generator estimated them, 0..1; None is photographs."""
 
     @property
     def size(self) -> int:
         """Number of samples."""
         return len(self.tokens)
+
+    def take(self, rows: Sequence[int]) -> "Batch":
+        """Return some of the samples, in the order asked for."""
+        lists = {name: getattr(self, name) for name in ("tokens", "captions", "points", "point_features")}
+        chosen = {name: None if value is None else tuple(value[row] for row in rows) for name, value in lists.items()}
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self.images.device)
+        stacked = replace(self, points=None, point_features=None).map(lambda tensor: tensor[index])
+        return replace(stacked, **chosen)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Return a copy whose tensors went through `function`."""
@@ -284,6 +294,11 @@ class Prediction:
     def semantics(self) -> UInt8[Tensor, "b x y z"]:
         """Return the most likely id of each voxel; the lower id wins a tie."""
         return self.logits.argmax(dim=1).to(torch.uint8)
+
+    def take(self, rows: Sequence[int]) -> "Prediction":
+        """Return what is said about some of the samples, without a rendering, whose rays belong to all."""
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self.logits.device)
+        return replace(self, rendering=None).map(lambda tensor: tensor[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
         """Return a copy whose tensors went through `function`."""

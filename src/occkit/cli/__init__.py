@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "score a run or a folder of predictions under any number of named protocols",
     "predict": "write one labelled volume a frame, from a data set or from your own cameras",
     "query": "ask the voxels of an open-vocabulary run for words: which are found, and where",
+    "generate": "draw scenes from text: images of every camera, and the occupancy that belongs to them",
     "convert": "carry labels from one data set's format to another's",
     "reproduce": "run a system's claim, arms against baselines, and write its claim card",
     "bench": "run the benchmarks, each with the plain form beside it",

@@ -13,6 +13,7 @@ from occkit.geometry.grids import (
 )
 from occkit.geometry.poses import (
     compensate_motion,
+    ego_motion,
     invert_pose,
     pose_from_quaternion,
     pose_from_rotation_translation,
@@ -35,6 +36,7 @@ __all__ = [
     "contract",
     "contracted_depths",
     "distort",
+    "ego_motion",
     "fan_rays",
     "intersect_box",
     "invert_pose",

@@ -129,3 +129,15 @@ def compensate_motion(
     ego_from_global = invert_pose(global_from_ego.double())
     moved = ego_from_global @ global_from_ego_at_exposure.double() @ ego_from_sensor.double()
     return moved.to(ego_from_sensor.dtype)
+
+
+def ego_motion(ego_from_camera: Float[Tensor, "*b t n 4 4"]) -> Float[Tensor, "*b t 4 4"]:
+    """Return the pose of the ego frame at each time in the present one, of cameras that are mounted for good.
+
+    The first camera is taken to sit where it sits now, and to be as late after the reference time as it is now.
+
+    Args:
+        ego_from_camera: poses of `n` cameras at `t` times in the present ego frame; time 0 is now.
+    """
+    first = ego_from_camera[..., 0, :, :].double()
+    return (first @ invert_pose(first[..., :1, :, :])).to(ego_from_camera.dtype)

@@ -22,8 +22,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of RGB in 0..1 that pretrained networks expect to be divided by."""
 
 
-def normalise_images(images: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
-    """Return `(rgb / 255 - mean) / std` with ImageNet's mean and standard deviation."""
+def normalise_images(
+    images: UInt8[Tensor, "*b 3 h w"] | Float[Tensor, "*b 3 h w"],
+) -> Float[Tensor, "*b 3 h w"]:
+    """Return `(rgb / 255 - mean) / std` of RGB 0..255, with ImageNet's mean and standard deviation."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
     return (images.float() / 255.0 - mean) / std

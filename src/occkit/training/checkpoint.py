@@ -28,6 +28,8 @@ RECIPE_FILE = "recipe.json"
 """The recipe of a run or model folder."""
 WEIGHTS_FILE = "model.safetensors"
 """The weights to use: of a run the best validated ones, averaged (EMA) if the recipe says so."""
+RIGS_FOLDER = "rigs"
+"""The cameras of a training frame, a rig a time, in a run."""
 LAST_FILE = "last.safetensors"
 """The newest weights of a run, averaged if the recipe says so."""
 

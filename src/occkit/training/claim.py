@@ -168,6 +168,8 @@ class Claim:
     """The data of one seed."""
     lesson: Lesson | None = None
     """Who teaches; None if every arm learns by itself."""
+    starts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, Any])
+    """Arm -> the arms whose last weights it starts from (`Recipe.start`), of the same seed; they are trained first."""
     depth: bool = False
     """Also score the depth that arms render, and that of a constant prior, against the LiDAR: `depth.abs_rel`, ..."""
     reports: Mapping[str, str] = field(default_factory=dict)
@@ -192,12 +194,31 @@ class Claim:
             raise ConfigError(f"claim of {self.system}: {set(self.arms) & set(self.reports)} are both arms and reports")
         if PRIOR in {*self.arms, *self.reports}:
             raise ConfigError(f"claim of {self.system}: no arm may be called {PRIOR!r}, which is the constant prior")
+        for arm, earlier in self.starts.items():
+            unknown = {arm, *earlier} - set(self.arms)
+            if unknown or (self.lesson is not None and arm == self.lesson.teacher):
+                raise ConfigError(
+                    f"claim of {self.system}: starts names {unknown or 'the teacher'}; arms start from arms"
+                )
+        for arm in self.arms:
+            self.start_depth(arm)
         if self.lesson is not None and self.lesson.teacher not in self.arms:
             raise ConfigError(f"claim of {self.system}: the teacher {self.lesson.teacher!r} is none of the arms")
         for line in self.lines:
             named = {line.arm} if isinstance(line, AtLeast) else {line.arm, line.baseline}
             if not named <= known:
                 raise ConfigError(f"claim of {self.system}: a line names {named - known}; the arms are {sorted(known)}")
+
+    def start_depth(self, arm: str, *, above: tuple[str, ...] = ()) -> int:
+        """Return how many trainings lie before an arm's own.
+
+        Raises:
+            ConfigError: if arms start from each other in a circle.
+        """
+        if arm in above:
+            raise ConfigError(f"claim of {self.system}: {' -> '.join((*above, arm))} start from each other")
+        before = [self.start_depth(name, above=(*above, arm)) for name in self.starts.get(arm, ())]
+        return 1 + max(before) if before else 0
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, tuple[float, float] | None]:

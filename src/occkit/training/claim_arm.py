@@ -27,6 +27,7 @@ from occkit.training.claim_results import (
     load_claim,
     refreshed,
     result_path,
+    run_path,
     world_folder,
 )
 from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
@@ -64,6 +65,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             scores |= flatten(flat_retrieval(evaluate_no_ranking(swept, world_queries(swept)).report()))
     else:
         recipe = arm_recipe(claim, arm, seed)
+        recipe = replace(recipe, start=tuple(str(run_path(out, name, seed)) for name in claim.starts.get(arm, ())))
         run, resume = _run_folder(out, arm, seed, identity)
         earlier = _train_seconds(run, recipe, state.num_processes) if resume else 0.0
         before = environment.memory_in_use(device)
@@ -132,7 +134,7 @@ def _only(tokens: frozenset[str], root: Path, config: DataConfig) -> FrameDatase
 
 def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tuple[Path, bool]:
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
-    run, marker = out / "runs" / f"{arm}-{seed}", out / "runs" / f"{arm}-{seed}.json"
+    run, marker = run_path(out, arm, seed), out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
     evaluation = ("protocols", "depth", "retrieval")
     identity = {key: value for key, value in identity.items() if key not in evaluation}

@@ -56,6 +56,9 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
         identity["retrieval"] = True
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
+    if claim.starts.get(arm):
+        earlier = claim.starts[arm]
+        identity["starts"] = {name: arm_identity(claim, name, seed, world_seed) for name in earlier}
     if claim.lesson is not None and arm != PRIOR:
         taught_by = recipe_to_json(arm_recipe(claim, claim.lesson.teacher, seed))
         identity["lesson"] = {**asdict(claim.lesson), "recipe": taught_by}
@@ -92,6 +95,8 @@ def refreshed(kept: Any) -> dict[str, Any]:
     fresh: dict[str, Any] = dict(kept)
     if fresh.get("recipe") is not None:
         fresh["recipe"] = as_of_today(fresh["recipe"])
+    if isinstance(fresh.get("starts"), dict):
+        fresh["starts"] = {name: refreshed(one) for name, one in fresh["starts"].items()}
     if isinstance(fresh.get("lesson"), dict):
         fresh["lesson"] = fresh["lesson"] | {"recipe": as_of_today(fresh["lesson"].get("recipe"))}
     return fresh
@@ -113,6 +118,11 @@ def world_folder(out: Path, seed: int) -> Path:
 def result_path(out: Path, arm: str, seed: int) -> Path:
     """Return where the result of an arm and seed lies."""
     return out / "results" / f"{arm}-{seed}.json"
+
+
+def run_path(out: Path, arm: str, seed: int) -> Path:
+    """Return the run folder of an arm and seed."""
+    return out / "runs" / f"{arm}-{seed}"
 
 
 def log_path(out: Path, arm: str, seed: int) -> Path:

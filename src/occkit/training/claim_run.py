@@ -83,7 +83,7 @@ def run_claim(
             _world(claim.world, world_seed + seed, out, make_world)
     first = {PRIOR} if claim.lesson is None else {PRIOR, claim.lesson.teacher}
     # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone.
-    arms = sorted((PRIOR, *claim.arms), key=lambda arm: (arm not in first, arm != PRIOR and _is_taught(claim, arm)))
+    arms = sorted((PRIOR, *claim.arms), key=lambda arm: (arm not in first, *_turn(claim, arm)))
     work = [(arm, seed) for group in (arms[: len(first)], arms[len(first) :]) for seed in seeds for arm in group]
     threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
 
@@ -91,6 +91,8 @@ def run_claim(
         arm, seed = item
         if claim.lesson is not None and arm not in first and _is_taught(claim, arm):
             running[claim.lesson.teacher, seed].result()
+        for name in claim.starts.get(arm, ()):
+            running[name, seed].result()
         kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
             report(f"{arm:>24}  seed {seed}  running; log {log_path(out, arm, seed)}")
@@ -111,6 +113,11 @@ def run_claim(
         # After a failure or Ctrl-C no further arm may start.
         pool.shutdown(cancel_futures=True)
     return _outcome(claim, seeds, results)
+
+
+def _turn(claim: Claim, arm: str) -> tuple[int, bool]:
+    """Return what decides when an arm's turn comes: nobody waits for one that comes later."""
+    return (0, False) if arm == PRIOR else (claim.start_depth(arm), _is_taught(claim, arm))
 
 
 def _is_taught(claim: Claim, arm: str) -> bool:

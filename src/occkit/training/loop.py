@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from occkit.data.datasets import open_dataset
 from occkit.data.frames import FrameDataset
 from occkit.data.loader import Turns, iterate_batches
+from occkit.data.rig_files import write_rigs
 from occkit.errors import ConfigError, DataError, OcckitError
 from occkit.files import read_json, write_json
 from occkit.samples import Batch
@@ -38,6 +39,7 @@ from occkit.training.optim import set_learning_rate
 from occkit.training.processes import make_accelerator
 from occkit.training.recipe import Recipe
 from occkit.training.recipe_json import as_of_today, recipe_to_json
+from occkit.training.start import start_from
 from occkit.training.system import build_system, conditional_parameters, losses, predict
 
 
@@ -72,13 +74,14 @@ def train(recipe: Recipe, data_root: Path | str, out: Path | str, *, resume: boo
     accelerator = make_accelerator(recipe.precision)
     _prepare_folder(out, recipe, resume=resume)
     accelerator.wait_for_everyone()
-    trainer = _Trainer(recipe, Path(data_root), out, accelerator)
+    trainer = _Trainer(recipe, Path(data_root), out, accelerator, resume=resume)
     if resume:
         trainer.load_state()
         if trainer.step >= recipe.steps:
             return TrainResult(step=trainer.step, finished=True, best_score=trainer.best_score)
     if accelerator.is_main_process:
         write_json(out / checkpoint.RECIPE_FILE, recipe_to_json(recipe))
+        trainer.write_rigs()
         write_json(
             out / "environment.json",
             describe(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes),
@@ -107,12 +110,18 @@ class _LossOf(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, recipe: Recipe, data_root: Path, out: Path, accelerator: Accelerator) -> None:
+    def __init__(
+        self, recipe: Recipe, data_root: Path, out: Path, accelerator: Accelerator, *, resume: bool = False
+    ) -> None:
         self.recipe, self.out, self.accelerator = recipe, out, accelerator
         self.train_set = _frames(data_root, recipe, "train")
         self.val_set = None if recipe.evaluate_every is None else _frames(data_root, recipe, "val")
         set_seed(recipe.seed)
-        self.system = build_system(recipe.system).to(accelerator.device)
+        self.system = build_system(recipe.system)
+        if not resume:
+            for folder in recipe.start:
+                start_from(self.system, Path(folder).expanduser())
+        self.system.to(accelerator.device)
         self.optimizer = recipe.optim.build(self.system)
         self.ema = None if recipe.ema_decay is None else Ema(self.system, recipe.ema_decay)
         model, prepared = accelerator.prepare(_LossOf(self.system), self.optimizer)
@@ -141,6 +150,11 @@ class _Trainer:
                 if stopping > 0 and self.step < self.recipe.steps:
                     return TrainResult(step=self.step, finished=False, best_score=self.best_score)
         return TrainResult(step=self.step, finished=True, best_score=self.best_score)
+
+    def write_rigs(self) -> None:
+        """Keep the cameras of a training frame: whoever draws images later needs some."""
+        middle = self.train_set.sample(len(self.train_set) // 2)
+        write_rigs(self.out / checkpoint.RIGS_FOLDER, middle.cameras, middle.camera_names)
 
     def batches(self) -> Iterator[Batch]:
         return iterate_batches(

@@ -43,6 +43,9 @@ class Recipe:
     """Decay a step of the moving average of the weights, which is then what is validated and kept; None = none."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; the reduced ones need a GPU."""
+    start: tuple[str, ...] = ()
+    """Folders whose weights the training starts from, one after the other: runs or model folders, and whatever else the
+    system can read. What no folder has starts freshly."""
     seed: int = 0
     """Decides the initial weights, the order of the frames, augmentation and dropout."""
     evaluate_every: int | None = None

@@ -1,5 +1,6 @@
 """What the sensors record of a scene at a time, and what is true then. Nothing here knows a file format."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,6 +184,14 @@ def caption(scene: Scene, counts: dict[str, int]) -> str:
     if not counts:
         return f"{street}, empty"
     return f"{street}, with {', '.join(plural(name, count) for name, count in counts.items())}"
+
+
+def caption_words(most: int = 60) -> tuple[str, ...]:
+    """Return every word that a caption of this world may have, sorted; of numbers those up to `most`."""
+    phrases = [*_WEATHER.values(), *_COURSE.values(), *_ROADSIDE.values(), "empty with"]
+    phrases += [plural(word.name, count) for word in WORDS if word.counted for count in (1, 2)]
+    numbers = {str(count) for count in range(1, most + 1)}
+    return tuple(sorted({word for phrase in phrases for word in re.findall(r"\w+", phrase.lower())} | numbers))
 
 
 def class_layer(picture: Picture, table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from occkit.losses import (
 from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, resize_to
 from occkit.nn.completion import CompletionConfig, MaskTokenConfig, RawVolumeConfig
 from occkit.nn.heads import ConvHeadConfig, HeadConfig, HeightInChannelsHeadConfig
+from occkit.nn.noise_level import NoiseLevelEmbedding, add_noise_level
 from occkit.nn.planes import LocalGlobalConfig
 from occkit.nn.proposals import OccupancyProposalsConfig, ProposalConfig, depth_hits
 from occkit.nn.volume_attention import VolumeAttentionConfig
@@ -164,6 +165,8 @@ class CigOcc(nn.Module):
         self.feature_head: nn.Conv2d | None = None
         if config.losses.features:
             self.feature_head = nn.Conv2d(width, config.losses.feature_channels, 1)
+        self.noise_channels = width
+        self.noise_embedding: NoiseLevelEmbedding | None = None
         self.trained_steps: Tensor
         self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
 
@@ -207,7 +210,7 @@ class CigOcc(nn.Module):
         if self.first_alone and first is not None:
             logits = resize_to(first.logits, batch.grid.shape)
         else:
-            volume = self._second(shows, first, hits, grid)
+            volume = add_noise_level(self.noise_embedding, self._second(shows, first, hits, grid), batch)
             logits = self.head(volume, batch.grid.shape)
             # What only teaches is not computed when nobody learns.
             if self.training and self.mask_head is not None:

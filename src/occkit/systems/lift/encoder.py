@@ -13,6 +13,7 @@ from occkit.nn.backbones import BackboneConfig, SmallConvNetConfig, normalise_im
 from occkit.nn.depth import DepthNetConfig
 from occkit.nn.lifting import GatherLiftConfig, LiftKindConfig
 from occkit.nn.necks import ConcatNeckConfig, NeckConfig
+from occkit.nn.noise_level import NoiseLevelEmbedding, add_noise_level
 from occkit.nn.stereo import CostVolume, StereoConfig
 from occkit.nn.temporal import ConcatTemporalConfig
 from occkit.samples import Batch
@@ -98,6 +99,8 @@ class LiftEncoder(nn.Module):
             self.temporal = config.temporal.build(channels, 1 + config.num_past)
             channels = self.temporal.out_channels
         self.volume_channels = channels
+        self.noise_channels = self.lifted_channels
+        self.noise_embedding: NoiseLevelEmbedding | None = None
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "b c x y z"], Views]:
         """Return the lifted (and fused) volume, and what the current images say."""
@@ -111,6 +114,7 @@ class LiftEncoder(nn.Module):
                 views = self._views(maps, cameras, time, num_cameras=batch.images.shape[2])
                 depth = views.depth_logits.softmax(dim=2)
                 volume = self.lift(views.context, depth, batch.cameras[:, time], grid)
+                volume = add_noise_level(self.noise_embedding, volume, batch)
                 volumes.append(self.enrich(volume, batch) if time == 0 else volume)
             current = views if current is None else current
         assert current is not None

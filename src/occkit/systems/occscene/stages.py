@@ -1,0 +1,163 @@
+"""The stages of training, one run each: what learns, what is frozen, and where the occupancy comes from.
+
+    0  apart    perception on photographs, and the denoiser with its text encoder, side by side; nothing flows between
+    1  align    alignments and denoiser learn to use an occupancy; perception is frozen
+    2  mutual   both learn, each from the other
+
+Codec and CLIP's text encoder are frozen throughout, a text encoder of ours after stage 0. The paper trains in two
+stages from a pretrained perception network; the rest of this schedule is our choice.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from occkit.errors import ConfigError
+from occkit.nn.noise_schedules import Gate, check_gate
+
+TRUTH, CLEAN, ESTIMATE, NULL = range(4)
+"""Where the occupancy of a sample comes from."""
+
+
+class Trains(NamedTuple):
+    """What learns."""
+
+    perception: bool
+    denoiser: bool
+    alignment: bool
+    prompts: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """How often the occupancy that the denoiser is shown comes from where; the shares add up to 1."""
+
+    truth: float = 0.0
+    """The label."""
+    clean: float = 0.0
+    """Perception of the photographs."""
+    estimate: float = 0.0
+    """Perception of what a first pass of the denoiser estimates: self-conditioning."""
+    null: float = 0.0
+    """None: a learnt stand-in."""
+
+    def __post_init__(self) -> None:
+        shares = self.shares
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ConfigError(f"Sources: shares must not be negative and add up to 1, got {self}")
+
+    @property
+    def shares(self) -> tuple[float, float, float, float]:
+        """The shares in the order of `TRUTH`, `CLEAN`, `ESTIMATE`, `NULL`."""
+        return (self.truth, self.clean, self.estimate, self.null)
+
+    def draw(self, count: int) -> Int64[Tensor, "b"]:
+        """Draw a source for each sample, on the CPU."""
+        return torch.multinomial(torch.tensor(self.shares), count, replacement=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApartConfig:
+    """Stage 0. Either part can be left out, for controls."""
+
+    perception: bool = True
+    """Let perception learn from the photographs."""
+    generation: bool = True
+    """Let denoiser and text encoder learn; alignments are left out as if they were not there."""
+    drop_prompt: float = 0.1
+    """Share of samples without their text, so that guidance has something to compare with."""
+    noised: float = 0.0
+    """Share of samples whose photographs perception sees with noise added, at the weight `gate`: the control for what
+    noise alone does (ours)."""
+    gate: Gate = "abar"
+    """Weight of these by noise level."""
+
+    def __post_init__(self) -> None:
+        check_gate(self.gate, "Apart.gate")
+        if not (self.perception or self.generation):
+            raise ConfigError("Apart: perception and generation are both off; nothing would learn")
+
+    @property
+    def trains(self) -> Trains:
+        """What learns."""
+        return Trains(self.perception, self.generation, False, self.generation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """Stage 1."""
+
+    sources: Sources = Sources(truth=0.25, clean=0.25, estimate=0.40, null=0.10)
+    """Where the occupancy comes from."""
+    drop_prompt: float = 0.1
+    """Share of samples without their text."""
+
+    @property
+    def trains(self) -> Trains:
+        """What learns."""
+        return Trains(False, True, True, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MutualConfig:
+    """Stage 2."""
+
+    sources: Sources = Sources(truth=0.10, estimate=0.80, null=0.10)
+    """Where the occupancy comes from."""
+    drop_prompt: float = 0.1
+    """Share of samples without their text."""
+    occupancy: float = 1.0
+    """Weight of perception's losses on the estimates."""
+    gate: Gate = "abar"
+    """What the noise level makes of that weight; the paper is silent."""
+    clean: float = 1.0
+    """Weight of perception's losses on the photographs, so that it never forgets them (ours)."""
+    perceives: Literal["estimate", "noisy"] = "estimate"
+    """Perception looks at the denoiser's estimate of the clean image, or at the noisy one itself."""
+    generation_teaches_perception: bool = True
+    """Let the denoiser's loss flow through the alignments into perception."""
+    perception_teaches_generation: bool = True
+    """Let perception's losses flow through the estimate into the denoiser: estimates that can be read."""
+    readable: float = 0.1
+    """They do where `a_t` is at least this; below, an estimate is a blur."""
+    train_alignment: bool = True
+    """Let the alignments learn further; False shows what they are worth (ours)."""
+
+    def __post_init__(self) -> None:
+        check_gate(self.gate, "Mutual.gate")
+
+    @property
+    def trains(self) -> Trains:
+        """What learns."""
+        return Trains(True, True, self.train_alignment, False)
+
+
+StageConfig = ApartConfig | AlignConfig | MutualConfig
+"""The stages there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """What is drawn together."""
+
+    num_past: int = 0
+    """Past frames that are drawn along with the current one; 0 is a single moment."""
+    volumes: Literal["shared", "each"] = "shared"
+    """All frames look at the occupancy of the current one, or each at its own. Labels belong to the current one."""
+
+    def __post_init__(self) -> None:
+        if self.num_past < 0:
+            raise ConfigError(f"Clip: num_past must be 0 or more, got {self.num_past}")
+
+    @property
+    def num_frames(self) -> int:
+        """Frames drawn together."""
+        return 1 + self.num_past
+
+    @property
+    def num_volumes(self) -> int:
+        """Occupancy volumes of a clip."""
+        return 1 if self.volumes == "shared" else self.num_frames

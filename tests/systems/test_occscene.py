@@ -1,0 +1,380 @@
+"""OccScene: what is frozen, which gradients flow, what weighs what, and that a seed decides a scene."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from occkit.errors import ConfigError, DataError
+from occkit.geometry import invert_pose
+from occkit.nn.image_codecs import VaeCodecConfig
+from occkit.nn.noise_level import HearsNoise
+from occkit.samples import Batch, Occupancy, collate
+from occkit.systems import occscene
+from occkit.systems.lift import LiftConfig
+from occkit.systems.occscene.stages import AlignConfig, ApartConfig, ClipConfig, MutualConfig, Sources
+from occkit.systems.occscene.views import (
+    as_probabilities,
+    colour_images,
+    describe_label,
+    perceived,
+    signed_images,
+    views_of,
+)
+from occkit.taxonomy import SEMANTICKITTI, TAXONOMIES
+from occkit.training.checkpoint import save_pretrained
+from occkit.training.start import start_from
+from occkit.training.system import losses, predict
+from occkit.world.recording import caption_words
+
+pytest.importorskip("diffusers")
+ESTIMATES = Sources(estimate=1.0)
+
+
+def recipe_of(stage, **changes):
+    recipe = occscene.debug()
+    return replace(recipe, system=replace(recipe.system, stage=stage, **changes))
+
+
+def build(stage, **changes):
+    torch.manual_seed(0)
+    return recipe_of(stage, **changes).system.build()
+
+
+@pytest.fixture
+def batch(make_sample) -> Batch:
+    system = occscene.debug().system
+    taxonomy = TAXONOMIES[system.taxonomy]
+    made = [
+        make_sample(grid=system.grid, taxonomy=taxonomy, size=(32, 88), num_frames=2, num_cameras=2, seed=seed)
+        for seed in (0, 1)
+    ]
+    return collate(made)
+
+
+def step(model, batch, seed=0):
+    torch.manual_seed(seed)
+    model.train()
+    found = losses(model, predict(model, batch), batch)
+    torch.stack(list(found.values())).sum().backward()
+    return found
+
+
+def awaken(model):
+    """Alignments say nothing at first, and nothing would flow back through them either."""
+    for weight in model.denoiser.alignments.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+
+
+def learns(module):
+    return any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in module.parameters())
+
+
+STAGES = {
+    "apart": (ApartConfig(), (True, True, False, True)),
+    "perception": (ApartConfig(generation=False), (True, False, False, False)),
+    "generation": (ApartConfig(perception=False), (False, True, False, True)),
+    "align": (AlignConfig(), (False, True, True, False)),
+    "mutual": (MutualConfig(), (True, True, True, False)),
+    "unaligned": (MutualConfig(train_alignment=False), (True, True, False, False)),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_trains_what_it_says_and_freezes_the_rest(name, batch):
+    stage, expected = STAGES[name]
+    model = build(stage)
+    step(model, batch)
+    parts = (model.perception, model.denoiser.unet, model.denoiser.alignments, model.prompts)
+    for part, trained in zip(parts, expected, strict=True):
+        assert learns(part) == trained
+        assert all(p.requires_grad == trained for p in part.parameters())
+        assert trained or all(p.grad is None for p in part.parameters())
+    assert not any(p.requires_grad for p in model.codec.parameters())
+    assert model.perception.training == expected[0], "running statistics are frozen too"
+
+
+def test_alignment_leaves_perception_as_it_is_to_the_bit(batch):
+    model = build(AlignConfig())
+    before = {name: tensor.clone() for name, tensor in model.perception.state_dict().items()}
+    optimizer = recipe_of(AlignConfig()).optim.build(model)
+    for seed in range(2):
+        step(model, batch, seed)
+        optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.perception.state_dict().items())
+
+
+@pytest.mark.parametrize("flows", [True, False])
+def test_the_loss_of_generation_reaches_perception_if_it_may(flows, batch):
+    stage = MutualConfig(sources=ESTIMATES, occupancy=0.0, clean=0.0, generation_teaches_perception=flows)
+    model = build(stage)
+    awaken(model)
+    found = step(model, batch)
+    assert set(found) == {"generation"}
+    assert learns(model.perception.head) == flows
+
+
+@pytest.mark.parametrize("flows", [True, False])
+def test_the_loss_of_perception_reaches_the_denoiser_if_it_may(flows, batch):
+    stage = MutualConfig(sources=ESTIMATES, clean=0.0, perception_teaches_generation=flows, readable=0.0)
+    model = build(stage)
+    model.train()
+    torch.manual_seed(0)
+    found = losses(model, predict(model, batch), batch)
+    sum(value for name, value in found.items() if name.startswith("occupancy_")).backward()
+    assert learns(model.denoiser.unet) == flows
+    assert learns(model.perception)
+
+
+def test_estimates_of_mere_noise_teach_nothing_back(batch):
+    model = build(MutualConfig(sources=ESTIMATES, clean=0.0, readable=1.0))
+    model.train()
+    found = losses(model, predict(model, batch), batch)
+    sum(value for name, value in found.items() if name.startswith("occupancy_")).backward()
+    assert not learns(model.denoiser.unet)
+
+
+def test_losses_on_estimates_are_weighed_by_the_noise_level(batch):
+    model = build(MutualConfig()).eval()
+    prediction = predict(model, batch)
+    found = {
+        noise: model._gated(prediction, batch, torch.tensor(steps), "abar", 0.5)["occupancy_cross_entropy"].item()
+        for noise, steps in {"low": [100, 100], "high": [800, 800], "one": [100, 999]}.items()
+    }
+    ratio = model.schedule.signal[800] / model.schedule.signal[100]
+    assert found["high"] / found["low"] == pytest.approx(float(ratio), rel=1e-4)
+    assert 0 < found["one"] < found["low"]
+
+
+def test_where_nothing_is_estimated_nothing_is_perceived(batch):
+    model = build(MutualConfig(sources=Sources(null=1.0)))
+    found = step(model, batch)
+    assert not any(name.startswith("occupancy_") for name in found)
+    shown = build(MutualConfig(sources=Sources(truth=0.5, clean=0.5), clean=0.0))
+    assert set(step(shown, batch)) == {"generation"}
+
+
+def test_the_control_adds_noise_to_photographs_and_has_no_generator(batch):
+    found = step(build(ApartConfig(generation=False, noised=1.0)), batch)
+    assert {name.split("_")[0] for name in found} == {"clean", "occupancy"}
+
+
+def test_perception_is_told_the_noise_level_of_estimates_alone(batch):
+    model = build(MutualConfig()).eval()
+    assert isinstance(model.perception, HearsNoise)
+    torch.nn.init.normal_(model.perception.noise_embedding.out.weight)
+    with torch.no_grad():
+        clean = predict(model, batch).logits
+        noisy = predict(model, replace(batch, noise_level=torch.tensor([0.2, 0.9]))).logits
+        same = predict(model, replace(batch, images=batch.images.float())).logits
+    assert torch.equal(clean, same)
+    assert not torch.allclose(clean, noisy, atol=1e-3)
+    assert build(MutualConfig(), noise_level=False).perception.noise_embedding is None
+
+
+def test_views_of_each_frame_see_what_the_batch_sees(batch):
+    """A point at rest, carried into each frame's own ego frame, falls on the same pixel."""
+    cameras, clip = batch.cameras, ClipConfig(num_past=1, volumes="each")
+    views = views_of(cameras, clip)
+    assert views.times == (0, 0, 1, 1)
+    for view in range(4):
+        time, camera = divmod(view, 2)
+        point = torch.tensor([9.0 if camera == 0 else -9.0, 2.0, 1.0, 1.0])  # the second looks back
+        pixels, _, _ = cameras[0, time, camera].project(point[None, :3])
+        own = invert_pose(views.first_from_ego[0, view]) @ point
+        seen = views.intrinsics[0, view] @ (invert_pose(views.ego_from_camera[0, view]) @ own)[:3]
+        assert torch.allclose(seen[:2] / seen[2] * torch.tensor([88.0, 32.0]), pixels[0], atol=1e-2)
+    shared = views_of(cameras, ClipConfig(num_past=1))
+    assert shared.times == (0, 0, 0, 0)
+    assert torch.equal(shared.ego_from_camera, cameras.ego_from_camera.flatten(1, 2))
+    frames = perceived(batch, clip)
+    assert frames.images.shape == (4, 1, 2, 3, 32, 88)
+    assert torch.equal(frames.images[1, 0], batch.images[0, 1])
+    assert torch.allclose(frames.cameras.ego_from_camera[1, 0], cameras.ego_from_camera[0, 0], atol=1e-5), (
+        "mounted alike"
+    )
+
+
+def test_samples_are_taken_out_of_a_batch(batch):
+    one = batch.take([1])
+    assert one.tokens == ("frame1",)
+    assert one.captions == batch.captions[1:]
+    assert torch.equal(one.occupancy.semantics, batch.occupancy.semantics[1:])
+    assert torch.equal(one.points[0], batch.points[1])
+    assert torch.equal(batch.take([1, 0]).cameras.intrinsics, batch.cameras.intrinsics[[1, 0]])
+
+
+def test_colours_come_back_and_labels_become_probabilities(batch):
+    assert torch.allclose(colour_images(signed_images(batch.images)), batch.images.float(), atol=1e-4)
+    semantics = torch.tensor([SEMANTICKITTI.ignore_id, SEMANTICKITTI.free_id, 9, 9]).byte().reshape(1, 4, 1, 1)
+    grid = replace(batch.grid, shape=(4, 1, 1))
+    label = Occupancy(semantics=semantics, grid=grid, taxonomy=SEMANTICKITTI)
+    shares = as_probabilities(label, SEMANTICKITTI)
+    assert shares.sum(dim=1).flatten().tolist() == [0, 1, 1, 1]
+    assert shares[0, 9].flatten().tolist() == [0, 0, 1, 1]
+    assert describe_label(label, 0, SEMANTICKITTI) == f"a scene with {SEMANTICKITTI.classes[9]}"
+    nothing = replace(label, semantics=torch.zeros_like(semantics) + SEMANTICKITTI.free_id)
+    assert describe_label(nothing, 0, SEMANTICKITTI) == "a scene with nothing"
+
+
+def test_data_without_captions_is_described_by_its_label(batch):
+    model = build(ApartConfig(drop_prompt=0.0))
+    texts = []
+    model.prompts.register_forward_pre_hook(lambda _, args: texts.append(args[0]))
+    losses(model, predict(model, batch), replace(batch, captions=None))
+    assert all(text.startswith("a scene with ") for text in texts[0])
+    with pytest.raises(ConfigError, match="no label to learn from"):
+        losses(model, predict(model, batch), replace(batch, captions=None, occupancy=None))
+
+
+def test_settings_that_cannot_work(batch):
+    system = occscene.debug().system
+    with pytest.raises(ConfigError, match=r"text_width is 16, prompts\.width 8"):
+        replace(system, prompts=replace(system.prompts, width=8))
+    with pytest.raises(ConfigError, match="nothing to align"):
+        replace(system, alignment=None, stage=AlignConfig())
+    with pytest.raises(ConfigError, match="states no grid"):
+        replace(system, perception=system.prompts)
+    with pytest.raises(ConfigError, match="add up to 1"):
+        Sources(truth=0.5)
+    with pytest.raises(ConfigError, match="both off"):
+        ApartConfig(perception=False, generation=False)
+    model = build(MutualConfig())
+    with pytest.raises(ConfigError, match=r"set DataConfig\.num_past"):
+        losses(model, predict(model, batch), replace(batch, images=batch.images[:, :1], cameras=batch.cameras[:, :1]))
+    with pytest.raises(ConfigError, match="made for the grid"):
+        losses(model, predict(model, batch), replace(batch, grid=batch.grid.coarsen(2), occupancy=None))
+
+
+def test_one_seed_draws_one_scene(batch):
+    model = build(MutualConfig()).eval()
+    awaken(model)
+    cameras, prompt = batch.cameras[0], "a straight street with 2 cars at night"
+
+    def draw(seed=0, **options):
+        sampling = occscene.SamplingConfig(**{"steps": 3} | options)
+        return occscene.generate(model, prompt, cameras, sampling=sampling, seed=seed)
+
+    first = draw()
+    assert first.images.shape == (2, 2, 3, 32, 88)
+    assert first.images.dtype == torch.uint8
+    assert first.probabilities.shape == (2, 20, *model.config.grid.shape)
+    assert torch.allclose(first.probabilities.sum(dim=1), torch.ones(2, *model.config.grid.shape), atol=1e-4)
+    again = draw()
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.probabilities, again.probabilities)
+    assert not torch.equal(first.images, draw(seed=1).images)
+    assert not torch.equal(first.images, draw(guidance=1.0).images)
+    assert not torch.equal(first.images, draw(occupancy_guidance=3.0).images), "the loop is closed"
+    never = draw(readable=1.0)
+    assert torch.equal(never.images, draw(readable=1.0, every=2, average=0.5).images)
+    said = predict(model, Batch(
+        tokens=("x",), images=first.images[None, :1], cameras=batch.cameras[:1, :1], grid=batch.grid,
+        taxonomy=batch.taxonomy,
+    ))  # fmt: skip
+    assert torch.equal(said.semantics()[0], first.semantics[0]), "the occupancy belongs to the images"
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_any_number_of_frames_and_any_rig(batch, frames):
+    model = build(MutualConfig(), clip=ClipConfig()).eval()
+    cameras = batch.cameras[0, 0].map(lambda tensor: tensor[:1].expand(frames, 1, *tensor.shape[1:]))
+    sampling = occscene.SamplingConfig(steps=1, scheduler="dpm++")
+    drawn = occscene.generate(model, "a street with cars", cameras, sampling=sampling, seed=0)
+    assert drawn.images.shape == (frames, 1, 3, 32, 88)
+    assert len(drawn.semantics) == 1, "one volume is shared"
+
+
+def test_what_cannot_be_drawn_is_named(batch):
+    model = build(MutualConfig()).eval()
+    cameras = batch.cameras[0]
+    for options, message in (
+        ({"scheduler": "dimm"}, "scheduler 'dimm': there is ddim"),
+        ({"steps": 0}, "at least 1"),
+        ({"guidance": math.inf}, "guidance"),
+        ({"average": 1.0}, "average"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            occscene.SamplingConfig(**options)
+    sampling = occscene.SamplingConfig(steps=2)
+    for arguments, message in (
+        ((model, "", cameras), "is empty"),
+        ((model, "eine Straße", cameras), "no word of"),
+        ((model, "a street", cameras.resize(30, 80)), "multiples of 4, not 30 x 80"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            occscene.generate(*arguments, sampling=sampling, seed=0)
+    with pytest.raises(ConfigError, match="noise levels, got 1001"):
+        occscene.generate(model, "a street", cameras, sampling=replace(sampling, steps=1001), seed=0)
+    with pytest.raises(ConfigError, match="seed"):
+        occscene.generate(model, "a street", cameras, sampling=sampling, seed=-1)
+
+
+def test_the_next_stage_starts_from_the_last_and_from_a_perception_network(tmp_path, batch):
+    first = recipe_of(ApartConfig())
+    torch.manual_seed(1)
+    model = first.system.build()
+    save_pretrained(model, first, tmp_path / "apart")
+    perception = replace(first, system=first.system.perception)
+    torch.manual_seed(2)
+    host = perception.system.build()
+    save_pretrained(host, perception, tmp_path / "lift")
+    second = build(MutualConfig())
+    taken = start_from(second, tmp_path / "apart")
+    assert set(taken) == set(second.state_dict())
+    assert all(torch.equal(t, second.state_dict()[n]) for n, t in model.state_dict().items())
+    taken = start_from(second, tmp_path / "lift")
+    assert all(name.startswith("perception.") for name in taken)
+    assert torch.equal(second.perception.state_dict()["trained_steps"], host.trained_steps)
+    assert all(torch.equal(t, second.perception.state_dict()[n]) for n, t in host.state_dict().items())
+    wide = replace(first.system.denoiser, channels=(16, 40))
+    with pytest.raises(DataError, match=r"denoiser\..*expected \(\d+, 40\), got \(\d+, 32\)"):
+        start_from(build(MutualConfig(), denoiser=wide), tmp_path / "apart")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"neither recipe\.json nor unet/config\.json"):
+        start_from(second, tmp_path / "empty")
+
+
+def test_the_worlds_words_are_the_vocabulary():
+    words = caption_words()
+    assert {"street", "crossing", "fog", "children", "buses", "police", "3"} <= set(words)
+    assert set(occscene.nano_street().system.prompts.words) == set(words)
+
+
+@pytest.mark.parametrize("name", ["sd21_street", "sd21_room"])
+def test_the_published_sizes(name, monkeypatch):
+    """Stable Diffusion 2.1-base: 865.9 million weights in the UNet, 83.7 in the autoencoder, 340.4 for text."""
+    recipe, widths = getattr(occscene, name)(), []
+    kind = type(recipe.system.alignment)
+    original = kind.build
+    monkeypatch.setattr(kind, "build", lambda self, **sizes: widths.append(sizes) or original(self, **sizes))
+    with torch.device("meta"):
+        model = recipe.system.build()
+
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    assert count(model.denoiser.unet) == 865_910_724
+    assert count(model.codec) == 83_653_863
+    assert count(model.prompts) == 340_387_840
+    assert [sizes["latent_channels"] for sizes in widths] == [320, 320, 640, 1280, 1280]
+    assert {sizes["grid"] for sizes in widths} == {recipe.system.grid}
+    height, width = recipe.data.image_size
+    assert height % (8 * 8) == width % (8 * 8) == 0 or name == "sd21_room"
+    assert isinstance(recipe.system.perception, LiftConfig)
+    assert bool(model.denoiser.temporal) == (name == "sd21_street")
+
+
+def test_a_latent_diffusion_model_learns_and_draws(batch):
+    """The autoencoder's way through both passes, at tiny sizes."""
+    vae = VaeCodecConfig(channels=(8, 8, 8), layers=1, latent_channels=4, norm_groups=4)
+    model = build(MutualConfig(sources=ESTIMATES, readable=0.0), codec=vae)
+    step(model, batch)
+    assert learns(model.denoiser.unet)
+    assert all(p.grad is None for p in model.codec.parameters())
+    drawn = occscene.generate(
+        model.eval(), "a street", batch.cameras[0], sampling=occscene.SamplingConfig(steps=1), seed=0
+    )
+    assert drawn.images.shape == (2, 2, 3, 32, 88)
