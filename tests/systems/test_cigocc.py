@@ -7,6 +7,7 @@ import torch
 
 from occkit.errors import ConfigError
 from occkit.losses import VoxelLossConfig
+from occkit.nn.blocks import resize_to
 from occkit.nn.depth import DepthBins
 from occkit.nn.proposals import DepthProposalsConfig
 from occkit.samples import ImageInputs, collate
@@ -142,7 +143,7 @@ def test_what_is_missing_is_named(frames):
     answer = predict(features, batch)
     with pytest.raises(ConfigError, match="no segmentation features to learn from"):
         losses(features, answer, replace(batch, inputs=replace(batch.inputs, features=None)))
-    table = built(small(cigocc.nano_voxformer())).eval()
+    table = built(replace(small(cigocc.nano_voxformer()), two_stage=None)).eval()
     with pytest.raises(ConfigError, match="queries were learned for 1,024 voxels, the data has 4,096"):
         predict(table, frames(0, grid=cigocc.nano().system.grid, size=(32, 64)))
 
@@ -185,6 +186,48 @@ def test_the_first_stage_learns_alone_and_is_frozen_then(frames):
     assert model.head.score.weight.grad.any()
     listed = conditional_parameters(model)
     assert all(name.startswith(listed) for name, _ in model.named_parameters())
+
+
+def test_until_the_second_stage_has_learnt_the_first_one_s_scores_are_the_prediction(frames):
+    model = built(replace(small(cigocc.nano()), two_stage=cigocc.TwoStageConfig(steps=1))).eval()
+    batch = frames(0)
+    prediction = predict(model, batch)
+    assert torch.equal(prediction.logits, resize_to(prediction.first_logits, batch.grid.shape))
+    model.trained_steps += 1
+    prediction = predict(model, batch)
+    assert not torch.equal(prediction.logits, resize_to(prediction.first_logits, batch.grid.shape))
+
+
+def test_who_rests_in_which_stage():
+    """The first stage learns with the depth that it lifts along, where that is learned."""
+    given, prior = (
+        replace(getattr(cigocc, name)().system, two_stage=cigocc.TwoStageConfig(steps=1))
+        for name in ("nano", "nano_gs")
+    )
+    resting = {"queries.", "fusion.", "completion.", "mixing.", "head.", "mask_head."}
+    assert set(built(given).resting_parameters) == resting | {"views."}
+    assert set(built(prior).resting_parameters) == resting - {"mask_head."}
+    model = built(given)
+    model.trained_steps += 1
+    assert model.resting_parameters == ("first.",)
+    assert built(cigocc.nano().system).resting_parameters == ()
+
+
+def test_depth_is_taught_in_the_first_stage_too(frames):
+    model = built(replace(small(cigocc.nano_mono()), two_stage=cigocc.TwoStageConfig(steps=1))).train()
+    assert set(total(model, frames(0))) == {"first_cross_entropy", "depth"}
+
+
+def test_the_hosts_train_as_published():
+    """The specification: VoxFormer 24 and 20 epochs of 3,834 frames at 2e-4, CGFormer 25,000 steps of four at 3e-4."""
+    voxformer, cgformer = cigocc.voxformer_r50_kitti(), cigocc.cgformer_effb7_kitti()
+    assert voxformer.system.two_stage.steps == pytest.approx(24 * 3834, abs=4)
+    assert voxformer.steps * voxformer.accumulate == pytest.approx(44 * 3834, abs=4)
+    rates = [voxformer.optim.lr_at(step, voxformer.steps) for step in (500, 23_003, 23_004)]
+    assert rates == pytest.approx([2e-4, 2e-7, 2e-4], rel=1e-3)
+    assert (voxformer.optim.clip_norm, cgformer.optim.clip_norm) == (35.0, None)
+    assert (cgformer.steps, cgformer.accumulate, cgformer.optim.lr) == (25_000, 4, 3e-4)
+    assert voxformer.optim.lr_factors == cgformer.optim.lr_factors == ()
 
 
 BINS = DepthBins(start=2.0, stop=6.0, step=1.0)

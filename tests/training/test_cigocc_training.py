@@ -1,6 +1,7 @@
 """CIGOcc from files to scores: its debug recipe on a tiny SemanticKITTI folder and on a generated world."""
 
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from occkit.data.image_inputs import depth_map_path, write_depth_map
 from occkit.data.image_maps import map_path, write_class_map
 from occkit.errors import DataError
 from occkit.systems import cigocc
-from occkit.training.checkpoint import load_run
+from occkit.training import Constant, loop
+from occkit.training.checkpoint import load_run, read_tensors
 from occkit.training.evaluate import evaluate_model
 from occkit.training.loop import train
 from occkit.world import PRESETS, generate
@@ -43,6 +45,43 @@ def test_debug_trains_on_a_tiny_folder(looked_at, tmp_path):
     model, recipe = load_run(tmp_path / "run", weights="last", device=torch.device("cpu"))
     report = evaluate_model(model, open_dataset(looked_at, split="val", config=recipe.data), ("semantickitti",))
     assert 0 < report.report()["semantickitti"]["iou"] <= 1
+
+
+def in_two_stages(steps):
+    recipe = replace(cigocc.debug(), num_workers=0, evaluate_every=None, steps=steps, save_every=1)
+    recipe = replace(recipe, optim=replace(recipe.optim, schedule=Constant()))
+    return replace(recipe, system=replace(recipe.system, two_stage=cigocc.TwoStageConfig(steps=2)))
+
+
+def test_what_a_stage_does_not_teach_stays_as_it_is_to_the_bit(looked_at, tmp_path):
+    """Momentum and weight decay would move what has a gradient of zero."""
+    for steps in (1, 2, 4):
+        assert train(in_two_stages(steps), looked_at, tmp_path / str(steps)).finished
+    one, two, four = (read_tensors(tmp_path / str(steps) / "last.safetensors") for steps in (1, 2, 4))
+    first = [name for name in two if name.startswith("first.")]
+    later = [name for name in two if not name.startswith("first.") and not name.endswith(("running_mean", "steps"))]
+    assert any(not torch.equal(one[name], two[name]) for name in first)
+    assert all(torch.equal(two[name], four[name]) for name in first), "frozen"
+    assert all(torch.equal(one[name], two[name]) for name in later), "waits"
+    assert sum(not torch.equal(two[name], four[name]) for name in later) > 0.9 * len(later)
+
+
+def test_two_stages_stopped_between_them_go_on_to_the_same_bits(looked_at, tmp_path, monkeypatch):
+    assert train(in_two_stages(4), looked_at, tmp_path / "whole").finished
+    plain_step = loop._Trainer.train_step
+
+    def interrupted(self, batches):
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return plain_step(self, batches)
+
+    monkeypatch.setattr(loop._Trainer, "train_step", interrupted)
+    stopped = train(in_two_stages(4), looked_at, tmp_path / "run")
+    assert (stopped.finished, stopped.step) == (False, 2)
+    monkeypatch.undo()
+    assert train(in_two_stages(4), looked_at, tmp_path / "run", resume=True).finished
+    files = [tmp_path / name / "last.safetensors" for name in ("whole", "run")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from occkit.nn.voxel_queries import CrossAttentionConfig, FusionConfig, Shown
 from occkit.samples import Batch, Occupancy, Prediction
 from occkit.systems.cigocc.first import FirstStage, FirstStageConfig, FirstVolumes, missing
 from occkit.systems.cigocc.queries import ProposalQueriesConfig, QueryConfig
-from occkit.systems.cigocc.views import PriorDepthConfig, Shows, ViewsConfig
+from occkit.systems.cigocc.views import GivenDepthConfig, PriorDepthConfig, Shows, ViewsConfig
 from occkit.taxonomy import TAXONOMIES, Taxonomy
 
 _VOXELS = VoxelLossConfig(lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False)
@@ -175,17 +175,28 @@ class CigOcc(nn.Module):
         return tuple(f"{name}." for name, _ in self.named_children())
 
     @property
+    def resting_parameters(self) -> tuple[str, ...]:
+        """Prefixes of what the next step must leave as it is: all behind the first stage, or that stage itself."""
+        if self.config.two_stage is None:
+            return ()
+        if self.first_frozen:
+            return ("first.",)
+        # A depth that is scored, or a prior of it, is part of what the first stage lifts along.
+        early = ("first", "views") if not isinstance(self.config.views.depth, GivenDepthConfig) else ("first",)
+        return tuple(f"{name}." for name, _ in self.named_children() if name not in early)
+
+    @property
     def first_alone(self) -> bool:
-        """Whether the next training pass teaches the first stage alone."""
-        return self.training and self.config.two_stage is not None and not self.first_frozen
+        """Whether the first stage is all that has learnt something yet."""
+        return self.config.two_stage is not None and not self.first_frozen
 
     @property
     def first_frozen(self) -> bool:
-        """Whether the first stage has learnt all it will."""
+        """Whether the first stage has learnt all it will. On the meta device, for shapes, it has."""
         two_stage = self.config.two_stage
-        if two_stage is None or self.trained_steps.is_meta:
+        if two_stage is None:
             return False
-        return int(self.trained_steps) >= two_stage.steps
+        return self.trained_steps.is_meta or int(self.trained_steps) >= two_stage.steps
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict; labels are not looked at. While the first stage learns alone its scores are the prediction.
@@ -264,6 +275,8 @@ class CigOcc(nn.Module):
         if label is None:
             raise ConfigError(f"CigOcc: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
         losses = self._first_losses(prediction, label)
+        if weights.depth:
+            losses["depth"] = weights.depth * self._depth_loss(prediction, batch)
         if not self.first_alone:
             losses |= voxel_losses(weights.voxels, prediction.logits, label, self.taxonomy)
             losses |= self._image_losses(prediction, batch, label)
@@ -296,8 +309,6 @@ class CigOcc(nn.Module):
             losses["masks"] = weights.masks * value
         if prediction.image_features is not None:
             losses["features"] = weights.features * self._feature_loss(prediction.image_features, batch)
-        if weights.depth:
-            losses["depth"] = weights.depth * self._depth_loss(prediction, batch)
         return losses
 
     def _feature_loss(self, mine: Float[Tensor, "b n k h w"], batch: Batch) -> Tensor:

@@ -17,9 +17,9 @@ from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.volumes import VolumeNetConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
-from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig
+from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig, TwoStageConfig
 from occkit.systems.cigocc.views import GivenDepthConfig, ViewsConfig
-from occkit.training.optim import OneCycle, OptimConfig
+from occkit.training.optim import Cosine, OneCycle, OptimConfig, Twice
 from occkit.training.recipe import Recipe
 
 NANO_GRID = VoxelGrid.from_range((0, -25.6, -2), (51.2, 25.6, 4.4), 0.8)
@@ -153,6 +153,19 @@ def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
         protocols=("semantickitti",),
         max_train_frames=200,
     )
+
+
+def in_two_stages(recipe: Recipe, *, first: int) -> Recipe:
+    """Return a recipe whose first stage learns alone for the first so many steps and is frozen then.
+
+    Each stage follows the recipe's schedule from beginning to end, as if they were two runs.
+    """
+    optim, warmup = recipe.optim, recipe.optim.warmup_steps
+    assert isinstance(recipe.system, CigOccConfig)
+    assert isinstance(optim.schedule, OneCycle | Cosine)
+    twice = Twice(at=(first - warmup) / (recipe.steps - warmup), schedule=optim.schedule)
+    system = replace(recipe.system, two_stage=TwoStageConfig(steps=first * recipe.accumulate))
+    return replace(recipe, system=system, optim=replace(optim, schedule=twice))
 
 
 def nano() -> Recipe:

@@ -8,8 +8,8 @@ from occkit.nn.depth import DepthNetConfig
 from occkit.nn.stereo import StereoConfig
 from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig, PlainLookConfig
-from occkit.systems.cigocc.network import CigOccConfig, TwoStageConfig
-from occkit.systems.cigocc.recipes import NANO_BINS, nano_of, nano_system
+from occkit.systems.cigocc.network import CigOccConfig
+from occkit.systems.cigocc.recipes import NANO_BINS, in_two_stages, nano_of, nano_system
 from occkit.systems.cigocc.views import MonoDepthConfig, PriorDepthConfig, StereoDepthConfig
 from occkit.training.recipe import Recipe
 
@@ -94,8 +94,8 @@ def nano_gd_features() -> Recipe:
 
 
 def nano_two_stage() -> Recipe:
-    """The first stage learns alone for a third of the steps, and is frozen then."""
-    return nano_of("nano_two_stage", replace(nano_system(), two_stage=TwoStageConfig(steps=200)))
+    """The first stage learns alone for a third of the steps, and is frozen then; as many steps in all."""
+    return in_two_stages(nano_of("nano_two_stage", nano_system()), first=200)
 
 
 def nano_add() -> Recipe:
