@@ -275,12 +275,36 @@ def test_first_losses_weigh_the_first_scores_alone(frames):
     assert isinstance(base.losses.voxels, VoxelLossConfig)
 
 
+def test_a_dose_changes_what_is_read_and_nothing_else():
+    for name, base, folders in (
+        ("nano_gsd_clear_masks", "nano_gsd", {"masks": "look_perfect/masks", "features": "look_perfect/features"}),
+        ("nano_gsd_poor_depth", "nano_gsd", {"depth": "look_poor/depth"}),
+        ("nano_gd_sam_poor", "nano_gd_sam", {}),
+    ):
+        dosed, plain = getattr(cigocc, name)(), getattr(cigocc, base)()
+        data = replace(plain.data, inputs=replace(plain.data.inputs, **folders))
+        if not folders:
+            data = replace(data, image_semantics="look_poor/masks")
+        assert dosed == replace(plain, name=f"cigocc.{name}", data=data)
+    written = {word for command in cigocc.doses().world.commands for word in command}
+    assert {"{root}/look", "{root}/look_perfect", "{root}/look_poor", "perfect", "poor"} <= written
+
+
+def test_kitti_360_has_its_own_classes():
+    recipe = cigocc.r50_kitti360()
+    with torch.device("meta"):
+        model = recipe.system.build()
+    weights = recipe.system.losses.voxels.class_weights
+    assert model.first.score.out_features == model.mask_head[-1].out_channels == len(weights) == 19
+    assert recipe.system.losses.first.class_weights == weights
+
+
 PUBLISHED = {
     # name: (views, first, queries, fusion, mixing, encoder, head) in parameters
     "r50_kitti": (24_130_880, 5_112_000, 0, 373_000, 265_000, 0, 222_740),
     "voxformer_r50_kitti": (8_839_000, 681_877, 33_554_432, 373_000, 265_000, 0, 2_836),
-    "cgformer_effb7_kitti": (76_949_000, 0, 0, 397_000, 265_000, 34_871_550, 222_740),
-    "cgformer_effb7_kitti_released": (76_949_000, 0, 33_554_432, 397_000, 249_000, 34_871_550, 222_740),
+    "cgformer_effb7_kitti": (85_298_523, 0, 0, 397_000, 265_000, 34_871_550, 222_740),
+    "cgformer_effb7_kitti_released": (85_298_523, 0, 33_554_432, 397_000, 249_000, 34_871_550, 222_740),
 }
 
 
@@ -302,8 +326,9 @@ def test_published_sizes_on_the_meta_device(name, make_sample):
         assert size(model.views.backbone) / 1e6 == pytest.approx(63.79, abs=0.005)
         assert size(model.views.neck) / 1e6 == pytest.approx(6.70, abs=0.005)
         assert size(model.encoder.plane.body) / 1e6 == pytest.approx(27.71, abs=0.005)
-        # Ours: a depth network without ASPP, deformable convolution and the fusion of its branches (14.60 there).
-        assert size(model.views.measure) / 1e6 == pytest.approx(6.46, abs=0.01)
+        # 14.60 there, with a deformable convolution.
+        assert size(model.views.measure) / 1e6 == pytest.approx(7.58, abs=0.01)
+        assert size(model.views.fuse) / 1e6 == pytest.approx(7.22, abs=0.01)
     height, width = recipe.data.image_size
     # A small sample stands in: 384 x 1280 x 112 bins of numbers are not made.
     tiny = make_sample(grid=cigocc.nano().system.grid, taxonomy=SEMANTICKITTI, size=(32, 64), num_cameras=1)

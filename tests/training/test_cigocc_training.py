@@ -1,20 +1,28 @@
 """CIGOcc from files to scores: its debug recipe on a tiny SemanticKITTI folder and on a generated world."""
 
+import json
 import shutil
 import signal
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from sscbench_tree import write_drive
+
 from occkit.cli import main
 from occkit.data import DataConfig, open_dataset
 from occkit.data.feature_store import FeatureLayout, create_store
 from occkit.data.image_inputs import depth_map_path, write_depth_map
 from occkit.data.image_maps import map_path, write_class_map
+from occkit.data.predictions import read_prediction
+from occkit.data.sscbench import IMAGE_SIZE
+from occkit.data.submission import validate_submission
 from occkit.errors import DataError
 from occkit.systems import cigocc
+from occkit.taxonomy import semantickitti_lookup
 from occkit.training import Constant, loop
 from occkit.training.checkpoint import load_run, read_tensors
 from occkit.training.evaluate import evaluate_model
@@ -22,21 +30,30 @@ from occkit.training.loop import train
 from occkit.world import PRESETS, generate
 
 
-@pytest.fixture(scope="module")
-def looked_at(tiny_kitti, tmp_path_factory):
-    """The tiny folder with depth, classes and features of every image."""
-    root = tmp_path_factory.mktemp("looked") / "kitti"
-    shutil.copytree(tiny_kitti, root)
+def look_at(root, camera, size):
+    """Write depth, one class and random features of every image."""
     layout = FeatureLayout(
-        source={}, cameras=("image_2",), image_size=(24, 40), map_size=(6, 10), width=24, dim=24, codec="uint8"
+        source={}, cameras=(camera,), image_size=size, map_size=(6, 10), width=24, dim=24, codec="uint8"
     )
     store, draw = create_store(root / "look/features", layout), torch.Generator().manual_seed(0)
     for token in open_dataset(root, split="all", config=DataConfig()).tokens:
-        write_depth_map(depth_map_path(root / "look/depth", token, "image_2"), 5 + 20 * torch.rand(24, 40))
-        ids = np.full((24, 40), 9, dtype=np.uint8)
-        write_class_map(map_path(root / "look/masks", token, "image_2"), ids, ignore_id=255)
+        write_depth_map(depth_map_path(root / "look/depth", token, camera), 5 + 20 * torch.rand(size))
+        ids = np.full(size, 9, dtype=np.uint8)
+        write_class_map(map_path(root / "look/masks", token, camera), ids, ignore_id=255)
         features = torch.randn(1, 24, 6, 10, generator=draw)
         store.write(token, torch.nn.functional.normalize(features, dim=1))
+
+
+@pytest.fixture(scope="module")
+def looked_at(tiny_kitti, tmp_path_factory):
+    """The tiny folder with depth, classes and features of every image, and a test sequence without labels."""
+    root = tmp_path_factory.mktemp("looked") / "kitti"
+    shutil.copytree(tiny_kitti, root)
+    shutil.copytree(root / "sequences/08", root / "sequences/11")
+    for path in (root / "sequences/11/voxels").glob("*"):
+        if path.suffix != ".bin":
+            path.unlink()
+    look_at(root, "image_2", (24, 40))
     return root
 
 
@@ -45,6 +62,48 @@ def test_debug_trains_on_a_tiny_folder(looked_at, tmp_path):
     model, recipe = load_run(tmp_path / "run", weights="last", device=torch.device("cpu"))
     report = evaluate_model(model, open_dataset(looked_at, split="val", config=recipe.data), ("semantickitti",))
     assert 0 < report.report()["semantickitti"]["iou"] <= 1
+
+
+def test_from_training_to_a_zip_that_the_server_takes(looked_at, tmp_path):
+    assert train(replace(cigocc.debug(), num_workers=0, steps=2), looked_at, tmp_path / "run").finished
+    dump, archive = tmp_path / "dump", tmp_path / "answers.zip"
+    assert (
+        main(["predict", str(tmp_path / "run"), "--data", str(looked_at), "--split", "test", "--out", str(dump)]) == 0
+    )
+    submit = ["convert", str(dump), "--to", "semantickitti-submission", "--out", str(archive)]
+    assert main([*submit, "--data", str(looked_at)]) == 0
+    assert validate_submission(archive, data_root=looked_at) == []
+    with zipfile.ZipFile(archive) as bundle:
+        labels = [name for name in bundle.namelist() if name.endswith(".label")]
+        assert labels == [f"sequences/11/predictions/{frame:06d}.label" for frame in range(5)]
+        ids = np.frombuffer(bundle.read(labels[0]), dtype="<u2")
+    found = read_prediction(dump / "11_000000.npz", shape=(16, 16, 2))
+    assert (semantickitti_lookup()[ids] == found.ravel()).all()
+
+
+def test_kitti_360_from_files_to_scores(tmp_path):
+    root = tmp_path / "kitti360"
+    for drive, frames in (("00", 2), ("06", 1), ("09", 1)):
+        write_drive(root, drive, frames)
+    look_at(root, "image_00", IMAGE_SIZE)
+    debug = cigocc.debug()
+    recipe = replace(
+        debug,
+        system=replace(debug.system, taxonomy="kitti360"),
+        data=replace(debug.data, image_size=(48, 176)),
+        protocols=("sscbench-kitti360",),
+        steps=3,
+        evaluate_every=3,
+        num_workers=0,
+    )
+    assert train(recipe, root, tmp_path / "run").finished
+    report = tmp_path / "report.json"
+    evaluate = ["evaluate", str(tmp_path / "run"), "--data", str(root), "--split", "test"]
+    assert main([*evaluate, "--protocol", "sscbench-kitti360", "--json", str(report)]) == 0
+    entry = json.loads(report.read_text())["sscbench-kitti360"]
+    assert entry["frames"] == 1
+    # 512 voxels less one that is invalid and one bicyclist.
+    assert np.array(entry["counts"]["confusion"]).sum() == 510
 
 
 def in_two_stages(steps):

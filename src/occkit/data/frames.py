@@ -144,7 +144,7 @@ class FrameDataset:
     """
 
     name: str
-    """nuscenes, semantickitti or rig."""
+    """nuscenes, semantickitti, kitti360 or rig."""
     root: Path
     """The folder that was opened."""
     tokens: tuple[str, ...]

@@ -26,12 +26,20 @@ from occkit.training.claim import Claim, Difference, Ratio, World
 
 MIOU = "semantickitti.miou"
 """The metric of every line."""
+
+
+def look_command(folder: str, *options: str) -> tuple[str, ...]:
+    """Return the command that writes what the small recipes read, below a world's folder."""
+    wanted = ("--depth", "stereo", "--masks", "--features")
+    return ("look", "--data", "{root}", "--out", f"{{root}}/{folder}", *wanted, *options)
+
+
 CLAIM_WORLD = World(
     format="semantickitti",
     preset="kitti-nano",
     scenes=11,
     options=("--frames", "20", "--colour-overlap", "0.6", "--gain-spread", "0.4"),
-    commands=(("look", "--data", "{root}", "--out", f"{{root}}/{LOOK}", "--depth", "stereo", "--masks", "--features"),),
+    commands=(look_command(LOOK),),
 )
 """Ten drives of 20 voxel frames to learn from, one to be scored on. Colours say little about classes, so that
 appearance alone is ambiguous; masks have errors; depth is that of a noisy stereo pair."""
@@ -73,6 +81,7 @@ def claim() -> Claim:
             Ratio(arm="gsd", baseline="gsd_sam", metric="cost.train_s", threshold=1 / 1.05),
         ),
         protocols=("semantickitti",),
+        visibility=True,
         world=CLAIM_WORLD,
         seeds=5,
     )

@@ -6,6 +6,7 @@ from occkit.nn.backbones import EfficientNetConfig, ResNetConfig, SmallConvNetCo
 from occkit.nn.blocks import GroupNormConfig
 from occkit.nn.completion import MaskTokenConfig, MlpPriorConfig
 from occkit.nn.depth import DepthNetConfig
+from occkit.nn.depth_fusion import DepthFusionConfig
 from occkit.nn.heads import ConvHeadConfig, LinearHeadConfig
 from occkit.nn.necks import AddNeckConfig, ConcatNeckConfig, ScaleNeckConfig
 from occkit.nn.planes import LocalGlobalConfig
@@ -56,14 +57,18 @@ def nano_cgformer() -> Recipe:
     base = nano_system()
     local = VolumeNetConfig(widths=(32, 32, 32), blocks=(1, 1, 1), channels=32, norm=_GROUPS)
     plane = GroundNetConfig(widths=(32, 48), blocks=(1, 1), strides=(1, 2), channels=32, norm=_GROUPS)
-    measure = DepthNetConfig(bins=NANO_BINS, context_channels=32, hidden=48, depth_blocks=1, norm=_GROUPS)
+    measure = DepthNetConfig(
+        bins=NANO_BINS, context_channels=32, hidden=48, depth_blocks=1, dilations=(1, 2, 3), norm=_GROUPS
+    )
+    weigh = VolumeNetConfig(widths=(8, 16), blocks=(1, 1), strides=(1, 2), channels=8, norm=_GROUPS)
+    fuse = DepthFusionConfig(widths=(48, 64), window=3, net=weigh, norm=_GROUPS)
     system = replace(
         base,
         views=replace(
             base.views,
             backbone=SmallConvNetConfig(widths=(16, 24, 32, 48), blocks=(0, 1, 1, 1), out_stages=(2, 3), norm=_GROUPS),
             neck=ConcatNeckConfig(channels=48, norm=_GROUPS),
-            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS, spread="nearest")),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS, spread="nearest"), fuse=fuse),
         ),
         first=None,
         queries=ContextQueriesConfig(),
@@ -113,13 +118,20 @@ def voxformer_r50_kitti_fold() -> Recipe:
 
 def _cgformer_system() -> CigOccConfig:
     base = r50_system()
-    measure = DepthNetConfig(bins=KITTI_BINS, context_channels=128, hidden=256, depth_blocks=3, ray_directions=False)
+    measure = DepthNetConfig(
+        bins=KITTI_BINS,
+        context_channels=128,
+        hidden=256,
+        depth_blocks=3,
+        ray_directions=False,
+        dilations=(1, 6, 12, 18),
+    )
     return replace(
         base,
         views=ViewsConfig(
             backbone=EfficientNetConfig(),
             neck=ScaleNeckConfig(),
-            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(spread="nearest")),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(spread="nearest"), fuse=DepthFusionConfig()),
         ),
         first=None,
         queries=ContextQueriesConfig(),

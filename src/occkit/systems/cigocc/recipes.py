@@ -35,6 +35,11 @@ SEMANTICKITTI_FREQUENCIES = (
     *(2269923, 56840218, 15719652, 158442623, 2061623, 36970522, 1151988, 334146),
 )
 """Voxels of each class in SemanticKITTI's training labels, id 0 (empty) first. Source: MonoScene."""
+KITTI360_FREQUENCIES = (
+    *(2264087502, 20098728, 104972, 96297, 1149426, 4051087, 125103, 105540713, 16292249, 45297267, 14454132),
+    *(110397082, 6766219, 295883213, 50037503, 1561069, 406330, 30516166, 1950115),
+)
+"""The same of SSCBench-KITTI-360. Source: SSCBench."""
 _GROUPS = GroupNormConfig()
 
 
@@ -210,3 +215,18 @@ def kitti_of(name: str, system: CigOccConfig, *, size: tuple[int, int], stride: 
 def r50_kitti() -> Recipe:
     """ResNet-50 on 368 x 1216 images, SAM's features and masks lifted along stereo depth, masks as teachers."""
     return kitti_of("r50_kitti", r50_system(), size=(368, 1216))
+
+
+def r50_kitti360() -> Recipe:
+    """`r50_kitti` on SSCBench-KITTI-360: 368 x 1408 images, 25 epochs of 8,487 frames."""
+    base = r50_system()
+    weights = log_weights(KITTI360_FREQUENCIES)
+    assert base.losses.first is not None
+    losses = replace(
+        base.losses,
+        voxels=replace(base.losses.voxels, class_weights=weights),
+        first=replace(base.losses.first, class_weights=weights),
+    )
+    system = replace(base, taxonomy="kitti360", losses=losses)
+    recipe = kitti_of("r50_kitti360", system, size=(368, 1408))
+    return replace(recipe, steps=53_000, protocols=("sscbench-kitti360",))
