@@ -1,15 +1,15 @@
-"""SSCBench-KITTI-360 as a data set: drives and splits, labels by its own table, and where a point falls in the images."""
+"""SSCBench-KITTI-360 as a data set: drives and splits, labels by its own table, where a point falls in the images."""
 
 import numpy as np
 import pytest
 import torch
-from sscbench_tree import SHAPE, write_drive
 
 from occkit.data import DataConfig, open_dataset
 from occkit.data.kitti360 import sequence_folder
 from occkit.data.sscbench import SscBenchDataset, pose_of
 from occkit.errors import ConfigError, DataError
 from occkit.taxonomy import KITTI360
+from sscbench_tree import SHAPE, write_drive
 
 
 @pytest.fixture(scope="module")

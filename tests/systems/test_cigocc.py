@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.losses import VoxelLossConfig
+from occkit.losses import VoxelLossConfig, coarsen_labels, cross_entropy
 from occkit.nn.blocks import resize_to
 from occkit.nn.depth import DepthBins
 from occkit.nn.proposals import DepthProposalsConfig
@@ -81,6 +81,15 @@ def test_arms_have_the_same_parameters():
     assert max(counts.values()) - min(counts.values()) < 0.001 * counts["nano_gsd"]
     with_masks = sum(p.numel() for p in cigocc.nano().system.build().parameters())
     assert 0 < with_masks - counts["nano_gsd"] < 0.01 * counts["nano_gsd"]
+
+
+def test_arms_start_from_the_same_weights():
+    whole = built(cigocc.nano_gsd().system).state_dict()
+    for name in ARMS:
+        other = built(getattr(cigocc, name)().system).state_dict()
+        shared = [n for n in whole if n in other and not n.startswith("fusion.")]
+        assert len(shared) > 0.8 * len(whole)
+        assert [n for n in shared if not torch.equal(whole[n], other[n])] == [], name
 
 
 def test_masks_change_nothing_but_a_head_that_inference_leaves_out(frames):
@@ -297,6 +306,19 @@ def test_kitti_360_has_its_own_classes():
     weights = recipe.system.losses.voxels.class_weights
     assert model.first.score.out_features == model.mask_head[-1].out_channels == len(weights) == 19
     assert recipe.system.losses.first.class_weights == weights
+
+
+def test_coarse_labels_teach_the_first_stage(frames):
+    base, batch = small(cigocc.nano_first_coarse()), frames(0)
+    model = built(base).train()
+    prediction = predict(model, batch)
+    target = coarsen_labels(batch.occupancy.semantics, SEMANTICKITTI, (2, 2, 2))
+    weights = torch.tensor(base.losses.first.class_weights)
+    expected = cross_entropy(prediction.first_logits, target, weights=weights)
+    assert torch.allclose(losses(model, prediction, batch)["first_cross_entropy"], expected)
+    masked = replace(base.losses.first, mask_camera_in_training=True)
+    with pytest.raises(ConfigError, match="coarse labels have no camera mask"):
+        replace(base, losses=replace(base.losses, first=masked))
 
 
 PUBLISHED = {

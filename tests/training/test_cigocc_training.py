@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from sscbench_tree import write_drive
-
 from occkit.cli import main
 from occkit.data import DataConfig, open_dataset
 from occkit.data.feature_store import FeatureLayout, create_store
@@ -28,6 +26,7 @@ from occkit.training.checkpoint import load_run, read_tensors
 from occkit.training.evaluate import evaluate_model
 from occkit.training.loop import train
 from occkit.world import PRESETS, generate
+from sscbench_tree import write_drive
 
 
 def look_at(root, camera, size):

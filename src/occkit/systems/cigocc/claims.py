@@ -6,12 +6,15 @@ from occkit.systems.cigocc.variants import (
     nano_add,
     nano_d,
     nano_depth_aware,
+    nano_first_coarse,
     nano_fold,
     nano_frustum,
     nano_g,
     nano_gd,
     nano_gd_features,
     nano_gd_sam,
+    nano_gd_sam_5,
+    nano_gd_sam_20,
     nano_gs,
     nano_gsd,
     nano_gsd_control,
@@ -107,7 +110,10 @@ def effects() -> Claim:
             "depth_aware": nano_depth_aware,
             "fold": nano_fold,
             "frustum": nano_frustum,
+            "first_coarse": nano_first_coarse,
             "gd_sam": nano_gd_sam,
+            "gd_sam_5": nano_gd_sam_5,
+            "gd_sam_20": nano_gd_sam_20,
             "gd_features": nano_gd_features,
             "voxformer": nano_voxformer,
             "cgformer": nano_cgformer,
@@ -115,11 +121,13 @@ def effects() -> Claim:
         lines=(
             *(
                 Difference(arm="nano", baseline=other, metric=MIOU, threshold=-0.005)
-                for other in ("two_stage", "add", "join_concat", "join_replace")
+                for other in ("two_stage", "add", "join_concat", "join_replace", "first_coarse")
             ),
             Difference(arm="nano", baseline="fold", metric=MIOU),
             Difference(arm="depth_aware", baseline="nano", metric=MIOU),
             Difference(arm="frustum", baseline="nano", metric=MIOU),
+            Difference(arm="gd_sam_5", baseline="gd_sam", metric=MIOU),
+            Difference(arm="gd_sam_20", baseline="gd_sam_5", metric=MIOU),
             Difference(arm="gd_sam", baseline="gd_features", metric=MIOU),
             Difference(arm="nano", baseline="voxformer", metric=MIOU),
             Difference(arm="nano", baseline="cgformer", metric=MIOU),

@@ -47,7 +47,7 @@ def nano_voxformer() -> Recipe:
         proposals=OccupancyProposalsConfig(share=0.25),
         completion=MaskTokenConfig(),
         head=LinearHeadConfig(),
-        losses=replace(base.losses, masks=0.0),
+        losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
     return in_two_stages(nano_of("nano_voxformer", system), first=200)
 
@@ -100,7 +100,7 @@ def voxformer_r50_kitti() -> Recipe:
         proposals=OccupancyProposalsConfig(share=0.15, threshold=0.5),
         completion=MaskTokenConfig(),
         head=LinearHeadConfig(),
-        losses=replace(base.losses, masks=0.0),
+        losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
     recipe = kitti_of("voxformer_r50_kitti", system, size=(368, 1216), stride=16)
     optim = OptimConfig(lr=2e-4, schedule=Cosine(final=1e-3), warmup_steps=500, clip_norm=35.0)

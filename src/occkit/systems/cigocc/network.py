@@ -11,6 +11,7 @@ from occkit.errors import ConfigError
 from occkit.geometry import KITTI_GRID, VoxelGrid
 from occkit.losses import (
     VoxelLossConfig,
+    coarsen_labels,
     depth_gaussian_divergence,
     frustum_proportion,
     mask_binary_cross_entropy,
@@ -43,6 +44,9 @@ class CigOccLossConfig:
     """Losses of the class scores against the label: L_ssc, L_scal^sem, L_scal^geo."""
     first: VoxelLossConfig | None = _FIRST
     """Losses of the first stage's scores: L_ssc. None where there is no first stage."""
+    first_coarse: bool = False
+    """Hold the first stage's scores against labels of its own, larger voxels (`losses.coarsen_labels`), as VoxFormer
+    does; else they are interpolated to the label's."""
     frustum: float = 0.0
     """Frustum proportion (MonoScene's; in none of the figures of CIGOcc, VoxFormer and CGFormer)."""
     masks: float = 0.0
@@ -119,6 +123,8 @@ class CigOccConfig:
             )
         if self.first is not None and self.losses.first is None:
             raise ConfigError("CigOccConfig: a first stage needs losses.first to learn what is occupied")
+        if self.losses.first_coarse and self.losses.first is not None and self.losses.first.mask_camera_in_training:
+            raise ConfigError("CigOccLossConfig: coarse labels have no camera mask; set it to False in losses.first")
         if self.proposals.uses_depth and isinstance(self.views.depth, PriorDepthConfig):
             raise ConfigError("CigOccConfig: a prior hits no voxels; let proposals be those that look occupied")
         if isinstance(self.head, HeightInChannelsHeadConfig):
@@ -148,13 +154,13 @@ class CigOcc(nn.Module):
             asked = config.queries.needs_first
             self.first = config.first.build(bins, width, self.taxonomy, queries=asked, raw=raw)
         self.queries = config.queries.build(bins, width, config.grid.coarsen(config.lift_stride).num_voxels)
-        self.fusion = config.fusion.build(width)
         self.completion = config.completion.build(width)
         self.mixing = None if config.mixing is None else config.mixing.build(width)
         self.encoder = None if config.encoder is None else config.encoder.build(width)
         wide = width if self.encoder is None else self.encoder.channels
         self.head = config.head.build(wide, self.taxonomy.num_classes)
-        # Last, so that the rest starts the same with and without them.
+        # Last, so that the rest starts the same whatever they are, with and without them.
+        self.fusion = config.fusion.build(width)
         self.mask_head: nn.Module | None = None
         if config.losses.masks:
             half = max(1, width // 2)
@@ -288,6 +294,10 @@ class CigOcc(nn.Module):
         config = self.config.losses.first
         if config is None or prediction.first_logits is None or (self.first_frozen and self.training):
             return {}
+        if self.config.losses.first_coarse:
+            ids = coarsen_labels(label.semantics, self.taxonomy, self.config.lift_stride)
+            grid = label.grid.coarsen(self.config.lift_stride)
+            label = Occupancy(semantics=ids, grid=grid, taxonomy=label.taxonomy)
         logits = resize_to(prediction.first_logits, label.grid.shape)
         return {f"first_{name}": value for name, value in voxel_losses(config, logits, label, self.taxonomy).items()}
 

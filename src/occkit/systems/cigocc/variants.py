@@ -87,6 +87,22 @@ def nano_gd_sam() -> Recipe:
     return nano_of("nano_gd_sam", with_levels(high=False, middle=True, low=True, masks=1.0))
 
 
+def nano_gd_sam_5() -> Recipe:
+    """`nano_gd_sam`, masks of weight 5: their loss is the mean over 19 classes, of which a cell has about one."""
+    return nano_of("nano_gd_sam_5", with_levels(high=False, middle=True, low=True, masks=5.0))
+
+
+def nano_gd_sam_20() -> Recipe:
+    """`nano_gd_sam`, masks of weight 20: about the sum over classes."""
+    return nano_of("nano_gd_sam_20", with_levels(high=False, middle=True, low=True, masks=20.0))
+
+
+def nano_first_coarse() -> Recipe:
+    """The first stage's scores against labels of larger voxels; `nano` has them interpolated."""
+    base = nano_system()
+    return nano_of("nano_first_coarse", replace(base, losses=replace(base.losses, first_coarse=True)))
+
+
 def nano_gd_features() -> Recipe:
     """Appearance and depth, taught the segmentation features instead of the masks."""
     base = with_levels(high=False, middle=True, low=True)

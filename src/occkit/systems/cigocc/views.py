@@ -165,7 +165,9 @@ class Views(nn.Module):
             self.project = nn.Conv2d(self.neck.channels, channels, 1)
         if isinstance(depth, PriorDepthConfig):
             self.prior = nn.Parameter(torch.zeros(self.bins.count, depth.rows))
-        self.constant = None if config.present else nn.Parameter(torch.randn(channels) * 0.02)
+        self.constant = (
+            None if config.present else nn.Parameter(torch.zeros(channels))
+        )  # draws nothing: arms are paired
         if not config.present:
             for part in (self.backbone, self.neck, self.project):
                 part.requires_grad_(False)
