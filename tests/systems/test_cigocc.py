@@ -105,6 +105,15 @@ def test_masks_change_nothing_but_a_head_that_inference_leaves_out(frames):
     assert set(total(taught, batch)) - set(total(plain.train(), batch)) == {"masks"}
 
 
+def test_masks_count_from_the_first_step(frames):
+    """Untrained scores must be about as good as knowing that a cell is of one class: far below K log 2."""
+    model = built(small(cigocc.nano())).train()
+    batch = frames(0)
+    value = total(model, batch)["masks"].item()
+    assert 1.5 < value < 6.5
+    assert model.mask_head[-1].bias.detach().sigmoid().tolist() == pytest.approx([0.05] * 20)
+
+
 def change(model, batch, other):
     """How much the scores change between two batches; the proposals are those of depth in either."""
     model.eval()

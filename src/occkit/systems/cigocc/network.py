@@ -1,6 +1,8 @@
 """CIGOcc's network, its choices and its losses; its hosts are other choices of the same."""
 
+import math
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -163,10 +165,10 @@ class CigOcc(nn.Module):
         self.fusion = config.fusion.build(width)
         self.mask_head: nn.Module | None = None
         if config.losses.masks:
-            half = max(1, width // 2)
-            self.mask_head = nn.Sequential(
-                ConvBlock(width, half, norm=config.norm, dims=2), nn.Conv2d(half, self.taxonomy.num_classes, 1)
-            )
+            half, classes = max(1, width // 2), self.taxonomy.num_classes
+            score = nn.Conv2d(half, classes, 1)
+            nn.init.constant_(cast(Tensor, score.bias), -math.log(classes - 1))  # a cell is of about one class
+            self.mask_head = nn.Sequential(ConvBlock(width, half, norm=config.norm, dims=2), score)
         self.feature_head: nn.Conv2d | None = None
         if config.losses.features:
             self.feature_head = nn.Conv2d(width, config.losses.feature_channels, 1)

@@ -87,14 +87,14 @@ def nano_gd_sam() -> Recipe:
     return nano_of("nano_gd_sam", with_levels(high=False, middle=True, low=True, masks=1.0))
 
 
-def nano_gd_sam_5() -> Recipe:
-    """`nano_gd_sam`, masks of weight 5: their loss is the mean over 19 classes, of which a cell has about one."""
-    return nano_of("nano_gd_sam_5", with_levels(high=False, middle=True, low=True, masks=5.0))
+def nano_gd_sam_weak() -> Recipe:
+    """`nano_gd_sam` with a tenth of the masks' weight."""
+    return nano_of("nano_gd_sam_weak", with_levels(high=False, middle=True, low=True, masks=0.1))
 
 
-def nano_gd_sam_20() -> Recipe:
-    """`nano_gd_sam`, masks of weight 20: about the sum over classes."""
-    return nano_of("nano_gd_sam_20", with_levels(high=False, middle=True, low=True, masks=20.0))
+def nano_gd_sam_strong() -> Recipe:
+    """`nano_gd_sam` with two and a half times the masks' weight."""
+    return nano_of("nano_gd_sam_strong", with_levels(high=False, middle=True, low=True, masks=2.5))
 
 
 def nano_first_coarse() -> Recipe:
