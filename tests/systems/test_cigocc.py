@@ -88,7 +88,7 @@ def test_arms_start_from_the_same_weights():
     for name in ARMS:
         other = built(getattr(cigocc, name)().system).state_dict()
         shared = [n for n in whole if n in other and not n.startswith("fusion.")]
-        assert len(shared) > 0.8 * len(whole)
+        assert len(shared) > 0.7 * len(whole)
         assert [n for n in shared if not torch.equal(whole[n], other[n])] == [], name
 
 
