@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
         report["depth"] = depth
     if parts is not None:
         _print_visibility(parts)
-        report["visibility"] = parts
+        report["visibility"] = dict[str, object](parts)
     if retrieval is not None:
         _print_retrieval(retrieval)
         report["retrieval"] = retrieval
