@@ -86,7 +86,7 @@ def claim() -> Claim:
         protocols=("semantickitti",),
         visibility=True,
         world=CLAIM_WORLD,
-        seeds=5,
+        seeds=3,
     )
 
 
@@ -134,5 +134,5 @@ def effects() -> Claim:
         ),
         protocols=("semantickitti",),
         world=CLAIM_WORLD,
-        seeds=5,
+        seeds=3,
     )

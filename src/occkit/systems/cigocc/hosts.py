@@ -49,7 +49,7 @@ def nano_voxformer() -> Recipe:
         head=LinearHeadConfig(),
         losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
-    return in_two_stages(nano_of("nano_voxformer", system), first=200)
+    return in_two_stages(nano_of("nano_voxformer", system), first=120)
 
 
 def nano_cgformer() -> Recipe:

@@ -146,15 +146,15 @@ def nano_system() -> CigOccConfig:
 
 
 def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
-    """Return the small training of a network under a name: 600 steps of four frames."""
+    """Return the small training of a network under a name: 360 steps of four frames."""
     return Recipe(
         name=f"cigocc.{name}",
         system=system,
         data=replace(inputs_of(system), image_size=(64, 208), **data),
         optim=OptimConfig(lr=1e-3, schedule=OneCycle(), clip_norm=10.0),
-        steps=600,
+        steps=360,
         batch_size=4,
-        evaluate_every=600,
+        evaluate_every=360,
         protocols=("semantickitti",),
         max_train_frames=200,
     )
