@@ -151,7 +151,7 @@ def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
         name=f"cigocc.{name}",
         system=system,
         data=replace(inputs_of(system), image_size=(64, 208), **data),
-        # Muon: the training loss of 200 steps of AdamW at 1e-3 in less than half as many.
+        # Muon needs far fewer steps here than AdamW alone.
         optim=OptimConfig(lr=2e-3, muon_lr=0.02, schedule=OneCycle(), clip_norm=10.0),
         steps=360,
         batch_size=4,
