@@ -44,7 +44,7 @@ def test_who_asks():
 
 def test_what_a_choice_needs_must_be_there():
     occupied = torch.zeros(GRID.shape)
-    with pytest.raises(ConfigError, match=r"need a depth map; set DataConfig\.depth_maps"):
+    with pytest.raises(ConfigError, match="need a depth; give the network one"):
         DepthProposalsConfig().choose(None, occupied)
     with pytest.raises(ConfigError, match="need a first stage"):
         OccupancyProposalsConfig().choose(occupied > 1, None)

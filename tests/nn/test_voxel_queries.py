@@ -103,7 +103,7 @@ def test_every_parameter_learns_and_so_do_the_maps():
 
 
 def test_a_plain_look_reads_the_projection():
-    module, seen = PlainLookConfig(hidden=8).build(8), shown()
+    module, seen = PlainLookConfig(hidden=8).build(8).eval(), shown()
     other = seen._replace(context=seen.context + torch.tensor([0.0, 1.0])[:, None, None, None])
     change = (module(QUERIES, CENTRES, seen) - module(QUERIES, CENTRES, other)).abs().amax(dim=1)
     assert change[2] > 1e-4, "only the second camera sees the voxel behind"
@@ -115,3 +115,12 @@ def test_heads_must_share_the_channels_out():
         CrossAttentionConfig(heads=3).build(8)
     with pytest.raises(ConfigError, match="hidden must be at least 1"):
         CrossAttentionConfig(hidden=0)
+
+
+def test_both_rivals_leave_numbers_out_in_training_alone():
+    for config in (CrossAttentionConfig(layers=1, heads=2, points=2), PlainLookConfig(hidden=8)):
+        module = config.build(8)
+        assert {layer.p for layer in module.modules() if isinstance(layer, torch.nn.Dropout)} == {0.1}
+        assert not torch.equal(module(QUERIES, CENTRES, shown()), module(QUERIES, CENTRES, shown()))
+        module.eval()
+        assert torch.equal(module(QUERIES, CENTRES, shown()), module(QUERIES, CENTRES, shown()))

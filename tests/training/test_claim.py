@@ -14,6 +14,7 @@ from scipy import stats
 
 from occkit.cli.reproduce import _make_world
 from occkit.data import DataConfig, open_dataset
+from occkit.data.semantickitti import write_packed
 from occkit.errors import ConfigError, OcckitError
 from occkit.files import read_json, write_bytes, write_json, write_npz
 from occkit.systems import lift
@@ -260,6 +261,24 @@ def test_depth_is_scored_where_a_claim_asks_for_it(
     assert outcome.scores["long"]["cost.train_gb"][0] >= 0
     assert in_process[3:] == [("prior", "0"), ("long", "0"), ("short", "0")]
     assert without.scores["long"]["cost.train_s"] == outcome.scores["long"]["cost.train_s"], "trained once"
+
+
+def test_parts_are_scored_where_a_claim_asks_for_it(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = replace(load_claim(str(recipes)), visibility=True)
+
+    def make_world(world: World, seed: int, folder: Path) -> None:
+        shutil.copytree(tiny_kitti, folder)
+        for label in folder.rglob("*.label"):
+            write_packed(label.with_suffix(".occluded"), np.indices((16, 16, 2)).sum(axis=0) % 2 > 0)
+
+    claimed(monkeypatch, claim)
+    outcome = run_claim(str(recipes), tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert {"visible.miou", "occluded.miou", "outside.miou", "occluded.iou"} <= outcome.scores["long"].keys()
+    write_card(claim, outcome, tmp_path / "card", command="x")
+    table = (tmp_path / "card" / f"{claim.system}.md").read_text()
+    assert "visible.miou, %" in table
 
 
 def test_what_a_command_of_the_world_scored_is_a_row_beside_the_arms(

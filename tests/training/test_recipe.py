@@ -18,6 +18,7 @@ from occkit.training import (
     OptimConfig,
     Recipe,
     Steps,
+    Twice,
     build_system,
     load_recipe,
     recipe_from_json,
@@ -172,6 +173,18 @@ def test_one_cycle_rises_to_its_peak() -> None:
     assert schedule.factor(1.0) == pytest.approx(0.01)
     assert Constant().factor(0.3) == 1.0
     assert OptimConfig(lr=2.0).lr_at(0, 1) == 2.0
+
+
+def test_a_schedule_twice_begins_again() -> None:
+    optim = OptimConfig(lr=1.0, schedule=Twice(at=1 / 3, schedule=OneCycle(peak=0.5, initial=0.1, final=0.01)))
+    rates = [optim.lr_at(step, 600) for step in range(600)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[199] == pytest.approx(0.01, abs=2e-3)
+    assert rates[200] == pytest.approx(0.1, abs=2e-3)
+    assert max(rates[:200]) == pytest.approx(1.0, abs=1e-3) == max(rates[200:])
+    assert rates[-1] == pytest.approx(0.01)
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        Twice(at=1.0)
 
 
 def test_steps_drop_at_their_points() -> None:

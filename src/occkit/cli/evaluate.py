@@ -46,6 +46,8 @@ class Args:
     """Say why the protocols disagree."""
     depth: bool = False
     """Also score the depth that a run renders against the LiDAR, without median scaling."""
+    visibility: bool = False
+    """Also score a run on SemanticKITTI apart: voxels that are visible now, occluded, outside of the image."""
     retrieval: tuple[Path, ...] | None = None
     """Also score how words find LiDAR points in a run: those of a generated world, or with a FOLDER POP-3D's."""
     retrieval_trilinear: bool = False
@@ -72,6 +74,7 @@ def main(argv: list[str]) -> int:
     retrieval = None if args.retrieval is None else _evaluate_retrieval(args, args.retrieval)
     evaluator, prior = _evaluate(args)
     depth = _evaluate_depth(args) if args.depth else None
+    parts = _evaluate_visibility(args) if args.visibility else None
     if not process_state().is_main_process:
         return 0
     report = evaluator.report()
@@ -82,6 +85,9 @@ def main(argv: list[str]) -> int:
     if depth is not None:
         _print_depth(depth)
         report["depth"] = depth
+    if parts is not None:
+        _print_visibility(parts)
+        report["visibility"] = dict[str, object](parts)
     if retrieval is not None:
         _print_retrieval(retrieval)
         report["retrieval"] = retrieval
@@ -101,6 +107,8 @@ def _usage_problem(args: Args) -> str | None:
         return "a run needs images: give --data ROOT"
     if args.depth and args.run is None:
         return "--depth needs a run: predictions hold no depth"
+    if args.visibility and args.run is None:
+        return "--visibility needs a run: predictions say nothing of the image"
     if args.retrieval is not None and args.run is None:
         return "--retrieval needs a run: predictions hold no words"
     if args.retrieval is not None and len(args.retrieval) > 1:
@@ -171,6 +179,20 @@ def _evaluate_depth(args: Args) -> dict[str, Any]:
     return report
 
 
+def _evaluate_visibility(args: Args) -> dict[str, dict[str, Any]]:
+    """Return the scores of a run apart for what is visible, occluded and outside of the image."""
+    from occkit.data.datasets import open_dataset
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.evaluate_visibility import evaluate_visibility
+    from occkit.training.processes import process_device
+
+    assert args.run is not None
+    assert args.data is not None
+    model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
+    dataset = open_dataset(args.data, split=args.split, config=recipe.data)
+    return evaluate_visibility(model, dataset, protocol=args.protocol[0], progress=True)
+
+
 def _evaluate_retrieval(args: Args, folders: tuple[Path, ...]) -> dict[str, Any]:
     """Return how well words find LiDAR points in a run, beside the image features it learnt from."""
     from occkit.data.datasets import open_dataset
@@ -225,6 +247,12 @@ def _print_tables(report: dict[str, Any], baseline: dict[str, Any] | None, *, pe
     for label in dict.fromkeys(label for entry in scores.values() for label in entry):
         classes.add_row(label, *(_percent(scores[name].get(label)) for name in report))
     console.print(classes)
+
+
+def _print_visibility(parts: dict[str, dict[str, Any]]) -> None:
+    for part, entry in parts.items():
+        shown = "  ".join(f"{figure} {_percent(value)}" for figure, value in _figures(entry))
+        print(f"{part:<9} {shown}")
 
 
 def _print_depth(depth: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from occkit.data.nuscenes import NuScenesDataset
 from occkit.data.nyuv2 import NyuV2Dataset, find_splits
 from occkit.data.rig import RigDataset, find_rigs
 from occkit.data.semantickitti import SemanticKittiDataset
+from occkit.data.sscbench import SscBenchDataset, drives_of
 from occkit.errors import DataError
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
@@ -26,8 +27,9 @@ def open_dataset(
     """Open a data set; its format is recognised by what the folder holds.
 
     Args:
-        root: a nuScenes root (`v1.0-*`), a SemanticKITTI root (`sequences` or `dataset/sequences`), a NYUv2 root
-            (`NYUtrain`, `NYUtest`), or a `rig.json` or its folder.
+        root: a nuScenes root (`v1.0-*`), a SemanticKITTI root (`sequences` or `dataset/sequences`), an
+            SSCBench-KITTI-360 root (`data_2d_raw`), a NYUv2 root (`NYUtrain`, `NYUtest`), or a `rig.json` or its
+            folder.
         split: train, val, test, or all there is. A rig is not split: every split is all of it.
         config: what to load.
         training: allow augmentation and leave out frames without a label where others have one.
@@ -44,12 +46,15 @@ def open_dataset(
         return NuScenesDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
     if any((root / level).is_dir() for level in ("sequences", "dataset/sequences")):
         return SemanticKittiDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
+    if root.is_dir() and drives_of(root) is not None:
+        return SscBenchDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
     if find_splits(root) is not None:
         return NyuV2Dataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
     if find_rigs(root):
         return RigDataset(root, config=config, training=training, cache_bytes=cache_bytes)
     raise DataError(
         root,
-        "is no data set that can be opened: no v1.0-* (nuScenes), sequences (SemanticKITTI), NYUtrain or rig.json",
+        "is no data set that can be opened: no v1.0-* (nuScenes), sequences (SemanticKITTI), "
+        "data_2d_raw (SSCBench-KITTI-360), NYUtrain (NYUv2) or rig.json",
         "give its root folder; `occkit doctor` says what a folder is",
     )

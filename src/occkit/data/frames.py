@@ -144,7 +144,7 @@ class FrameDataset:
     """
 
     name: str
-    """nuscenes, semantickitti, nyuv2 or rig."""
+    """nuscenes, semantickitti, kitti360, nyuv2 or rig."""
     root: Path
     """The folder that was opened."""
     tokens: tuple[str, ...]

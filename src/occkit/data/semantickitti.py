@@ -324,6 +324,14 @@ class SemanticKittiDataset(FrameDataset):
         semantics = read_semantics(self._file(token, "voxels", ".label"), grid=self.grid)
         return Occupancy(semantics=semantics, grid=self.grid, taxonomy=self.taxonomy)
 
+    def occluded(self, token: str) -> npt.NDArray[np.bool_]:
+        """Return the voxels `[x, y, z]` of a frame that are not seen from where its scanner stands.
+
+        Raises:
+            DataError: if the file is missing or damaged.
+        """
+        return read_packed(self._file(token, "voxels", ".occluded"), grid=self.grid)
+
     def ray_origins(self, token: str) -> Floats:
         """Return the Velodyne positions of the sequence that lie in the frame's volume, at most 8: `[k, 3]`, metres.
 

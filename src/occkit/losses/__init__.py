@@ -9,6 +9,7 @@ from occkit.losses.classification import (
     lovasz_softmax,
     select_labelled,
 )
+from occkit.losses.coarse_labels import coarsen_labels
 from occkit.losses.dense_distillation import distill_channels, distill_features, distill_logits
 from occkit.losses.depth import (
     depth_binary_cross_entropy,
@@ -49,6 +50,7 @@ __all__ = [
     "beam_targets",
     "classes_of_cells",
     "coarse_labels",
+    "coarsen_labels",
     "colour_loss",
     "cross_entropy",
     "depth_binary_cross_entropy",

@@ -46,9 +46,9 @@ def mask_binary_cross_entropy(
     *,
     positive_weights: Float[Tensor, " k"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy of the masks of all classes that can be seen, the mean over classes and certain cells.
+    """Binary cross-entropy of the masks of all classes that can be seen: their sum, the mean over certain cells.
 
-    `L = -(1 / (K sum_p m_p)) sum_p m_p sum_k [w_k T log s + (1 - T) log(1 - s)]`, `T` the share of class k in cell p,
+    `L = -(1 / sum_p m_p) sum_p m_p sum_k [w_k T log s + (1 - T) log(1 - s)]`, `T` the share of class k in cell p,
     `m` the share of its pixels that are certain, `s` the sigmoid of the score.
 
     Args:
@@ -63,7 +63,8 @@ def mask_binary_cross_entropy(
     Raises:
         ValueError: if the cells do not divide the image.
 
-    Source: Xu et al., "CIGOcc", ICRA 2025 (L_bce of its figure); normalisation and weights are ours.
+    Source: Xu et al., "CIGOcc", ICRA 2025 (L_bce of its figure); normalisation and weights are ours. A mean over
+    classes would be as many times weaker as there are classes, and a cell has about one.
     """
     size = (int(logits.shape[-2]), int(logits.shape[-1]))
     shares, known = mask_shares(shown, taxonomy, size)
@@ -73,7 +74,7 @@ def mask_binary_cross_entropy(
         logits[..., chosen, :, :].float(), shares[..., chosen, :, :], pos_weight=weights, reduction="none"
     )
     total = (each * known[..., None, :, :]).sum()
-    return total / (len(chosen) * known.sum()).clamp(min=1e-6)
+    return total / known.sum().clamp(min=1e-6)
 
 
 def positive_weights(counts: tuple[int, ...], *, limit: float = 10.0) -> tuple[float, ...]:

@@ -119,6 +119,8 @@ class DepthNetConfig:
     """Residual blocks of the depth branch."""
     ray_directions: bool = True
     """Tell every pixel its direction in the ego frame (4 more input channels: direction and camera height)."""
+    dilations: tuple[int, ...] = ()
+    """Of an atrous pyramid behind the depth branch's blocks, () for none; (1, 6, 12, 18) in BEVDepth and CGFormer."""
     norm: NormConfig = field(default_factory=BatchNormConfig)
     """Normalisation after each convolution."""
 
@@ -128,7 +130,7 @@ class DepthNetConfig:
 
 
 class DepthNet(nn.Module):
-    """See `DepthNetConfig`. Source: Li et al., "BEVDepth", AAAI 2023; without its deformable convolution and ASPP."""
+    """See `DepthNetConfig`. Source: Li et al., "BEVDepth", AAAI 2023; without its deformable convolution."""
 
     def __init__(self, config: DepthNetConfig, in_channels: int, *, stereo_channels: int = 0) -> None:
         super().__init__()
@@ -144,7 +146,8 @@ class DepthNet(nn.Module):
         ]
         if not layers and stereo_channels:
             raise ConfigError("DepthNet: a cost volume needs at least one of depth_blocks to be mixed in")
-        self.depth = nn.Sequential(*layers, nn.Conv2d(hidden, config.bins.count, 1))
+        pyramid = [AtrousPyramid(hidden, config.dilations, norm)] if config.dilations else []
+        self.depth = nn.Sequential(*layers, *pyramid, nn.Conv2d(hidden, config.bins.count, 1))
 
     def forward(
         self,
@@ -175,3 +178,24 @@ class DepthNet(nn.Module):
         if stereo is not None:
             deep = torch.cat([deep, stereo], dim=1)
         return context, self.depth(deep)
+
+
+class AtrousPyramid(nn.Module):
+    """Convolutions of several dilations and the mean of the whole map, side by side, mixed by a 1x1 convolution.
+
+    Source: Chen et al., "Rethinking atrous convolution", 2017 (ASPP), as in BEVDepth; without its dropout, and without
+    a norm of the mean, which a single image has no statistics for.
+    """
+
+    def __init__(self, channels: int, dilations: tuple[int, ...], norm: NormConfig) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            ConvBlock(channels, channels, norm=norm, dims=2, kernel=1 if d == 1 else 3, dilation=d) for d in dilations
+        )
+        self.whole = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True))
+        self.mix = ConvBlock((len(dilations) + 1) * channels, channels, norm=norm, dims=2, kernel=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return features at the resolution of the input."""
+        whole = self.whole(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        return self.mix(torch.cat([*(branch(x) for branch in self.branches), whole], dim=1))

@@ -62,7 +62,7 @@ class DepthProposalsConfig:
         """
         del occupied
         if hits is None:
-            raise ConfigError("DepthProposals: need a depth map; set DataConfig.depth_maps, or choose by occupancy")
+            raise ConfigError("DepthProposals: need a depth; give the network one, or choose by occupancy")
         if self.grow:
             side = 2 * self.grow + 1
             hits = F.max_pool3d(hits[None, None].float(), side, stride=1, padding=self.grow)[0, 0] > 0

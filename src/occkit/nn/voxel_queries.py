@@ -181,6 +181,8 @@ class PlainLookConfig:
 
     hidden: int = 256
     """Width between the layers."""
+    dropout: float = 0.1
+    """Share of numbers that training leaves out, as in `CrossAttentionConfig`: after each of the two layers."""
 
     def build(self, channels: int) -> "PlainLook":
         """Return the fusion for queries and maps of `channels`."""
@@ -193,7 +195,11 @@ class PlainLook(nn.Module):
     def __init__(self, config: PlainLookConfig, channels: int) -> None:
         super().__init__()
         self.mix = nn.Sequential(
-            nn.Linear(2 * channels, config.hidden), nn.ReLU(inplace=True), nn.Linear(config.hidden, channels)
+            nn.Linear(2 * channels, config.hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, channels),
+            nn.Dropout(config.dropout),
         )
         self.norm = nn.LayerNorm(channels)
 

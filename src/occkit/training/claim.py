@@ -179,6 +179,8 @@ class Claim:
     """Also score how arms that answer to words find the LiDAR points of a generated world's rare things, beside a
     ranking that tells nothing apart as the prior's: `retrieval.langocc.map`, `retrieval.pop3d.map_visible`, ..., and
     `retrieval.image_features.langocc.map` where the features of the validation split are stored."""
+    visibility: bool = False
+    """Also score arms on SemanticKITTI apart: `visible.miou`, `occluded.miou`, `outside.miou`, ..."""
     val_frames: int | None = None
     """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5

@@ -33,6 +33,7 @@ from occkit.training.claim_results import (
 from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
 from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
+from occkit.training.evaluate_visibility import evaluate_visibility
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe
@@ -82,6 +83,8 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         if claim.depth and isinstance(model, RendersDepth):
             measured = _scored(claim, root, replace(recipe.data, load_depth=True))
             scores |= flatten({"depth": evaluate_depth(model, measured).report()})
+        if claim.visibility:
+            scores |= flatten(evaluate_visibility(model, frames, protocol=claim.protocols[0]))
         if claim.retrieval and isinstance(model, AnswersWords):
             queries = world_queries(_scored(claim, root, _SWEEPS))
             scores |= flatten(flat_retrieval(report_retrieval(model, root, recipe.data, queries, split="val")))
@@ -136,7 +139,7 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
     run, marker = run_path(out, arm, seed), out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
-    evaluation = ("protocols", "depth", "retrieval")
+    evaluation = ("protocols", "depth", "retrieval", "visibility")
     identity = {key: value for key, value in identity.items() if key not in evaluation}
     same = marker.is_file() and refreshed(read_json(marker)) == identity
     resume = same and any((run / "state").glob("[0-9]*"))

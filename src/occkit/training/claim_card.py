@@ -9,6 +9,7 @@ from occkit.files import write_bytes, write_json
 from occkit.training.claim import Claim, PassLine, judge, mean_interval
 from occkit.training.claim_run import Outcome
 from occkit.training.environment import versions
+from occkit.training.evaluate_visibility import PARTS
 
 
 def write_card(claim: Claim, outcome: Outcome, folder: Path, *, command: str) -> dict[str, Any]:
@@ -90,9 +91,10 @@ def plot(claim: Claim, outcome: Outcome) -> bytes:
 
 
 def _metrics(claim: Claim, outcome: Outcome) -> list[str]:
-    """Return the metrics worth a column: those the lines name, then the headline of each protocol."""
+    """Return the metrics worth a column: those the lines name, then the headlines of protocols and parts."""
     first = next(iter(outcome.scores.values()))
     headlines = [f"{p}.{name}" for p in claim.protocols for name in ("miou", "iou", "rayiou") if f"{p}.{name}" in first]
+    headlines += [f"{part}.miou" for part in PARTS if claim.visibility]
     return list(dict.fromkeys([line.metric for line in claim.lines] + headlines))
 
 

@@ -54,6 +54,8 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
         identity["reports"] = dict(claim.reports)
     if claim.retrieval:
         identity["retrieval"] = True
+    if claim.visibility:
+        identity["visibility"] = True
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
     if claim.starts.get(arm):

@@ -40,7 +40,7 @@ from occkit.training.processes import make_accelerator
 from occkit.training.recipe import Recipe
 from occkit.training.recipe_json import as_of_today, recipe_to_json
 from occkit.training.start import start_from
-from occkit.training.system import build_system, conditional_parameters, losses, predict
+from occkit.training.system import build_system, conditional_parameters, losses, predict, resting_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +176,7 @@ class _Trainer:
         set_seed(_step_seed(recipe.seed, self.step, accelerator.process_index))
         set_learning_rate(self.optimizer, recipe.optim.lr_at(self.step, recipe.steps))
         sums: dict[str, Tensor] = {}
+        prefixes = resting_parameters(self.system)  # before the passes, which may end a stage
         for part in range(recipe.accumulate):
             batch = next(batches).to(accelerator.device)
             last = part == recipe.accumulate - 1
@@ -186,6 +187,9 @@ class _Trainer:
                 sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() / recipe.accumulate
         limit = recipe.optim.clip_norm
         norm = accelerator.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
+        for name, parameter in self.system.named_parameters() if prefixes else ():
+            if name.startswith(prefixes):
+                parameter.grad = None
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad()
         if self.ema is not None:

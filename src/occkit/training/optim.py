@@ -74,6 +74,26 @@ class Steps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Twice:
+    """A schedule from beginning to end, and then once more: for two stages of training in one run."""
+
+    at: float
+    """Progress 0..1 at which the second begins."""
+    schedule: Cosine | OneCycle = OneCycle()
+    """What each of the two follows."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.at < 1:
+            raise ConfigError(f"Twice.at must lie between 0 and 1, got {self.at}")
+
+    def factor(self, progress: float) -> float:
+        """Return the factor of the learning rate at `progress` 0..1 after warm-up."""
+        if progress < self.at:
+            return self.schedule.factor(progress / self.at)
+        return self.schedule.factor((progress - self.at) / (1 - self.at))
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """AdamW (or Muon for convolutions), its learning rate over the steps, and gradient clipping."""
 
@@ -89,7 +109,7 @@ class OptimConfig:
     """Decay of the running mean of a kernel's gradient under Muon."""
     warmup_steps: int = 0
     """First steps, in which the learning rate rises linearly to where the schedule starts."""
-    schedule: Cosine | OneCycle | Constant | Steps = Cosine()
+    schedule: Cosine | OneCycle | Constant | Steps | Twice = Cosine()
     """How the learning rate falls after the warm-up."""
     clip_norm: float | None = 35.0
     """Largest norm of the whole gradient; None = no clipping."""

@@ -102,3 +102,13 @@ def conditional_parameters(module: nn.Module) -> tuple[str, ...]:
     """
     names = getattr(module, "conditional_parameters", ())
     return tuple(names) if isinstance(names, tuple) else ()
+
+
+def resting_parameters(module: nn.Module) -> tuple[str, ...]:
+    """Return the name prefixes of parameters that the next step must leave as they are.
+
+    A system that trains its parts one after another says so with a property `resting_parameters: tuple[str, ...]`. A
+    gradient of zero would not do: momentum and weight decay move a parameter without one.
+    """
+    names = getattr(module, "resting_parameters", ())
+    return tuple(names) if isinstance(names, tuple) else ()

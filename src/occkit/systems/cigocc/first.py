@@ -98,7 +98,7 @@ class FirstStage(nn.Module):
         high = config.high
         self.features = nn.Conv2d(high.features, high.channels, 1) if high.features else None
         self.masks = nn.Conv2d(taxonomy.num_classes, high.channels, 1) if high.masks else None
-        self.constant = None if high.present else nn.Parameter(torch.randn(high.channels) * 0.02)
+        self.constant = None if high.present else nn.Parameter(torch.zeros(high.channels))  # as in `Views`
         if not high.present:
             for part in (self.features, self.masks):
                 if part is not None:

@@ -6,6 +6,7 @@ from occkit.nn.backbones import EfficientNetConfig, ResNetConfig, SmallConvNetCo
 from occkit.nn.blocks import GroupNormConfig
 from occkit.nn.completion import MaskTokenConfig, MlpPriorConfig
 from occkit.nn.depth import DepthNetConfig
+from occkit.nn.depth_fusion import DepthFusionConfig
 from occkit.nn.heads import ConvHeadConfig, LinearHeadConfig
 from occkit.nn.necks import AddNeckConfig, ConcatNeckConfig, ScaleNeckConfig
 from occkit.nn.planes import LocalGlobalConfig
@@ -14,10 +15,11 @@ from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.volumes import ColumnNetConfig, GroundNetConfig, VolumeNetConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
-from occkit.systems.cigocc.network import CigOccConfig, TwoStageConfig
+from occkit.systems.cigocc.network import CigOccConfig
 from occkit.systems.cigocc.queries import ContextQueriesConfig, TableQueriesConfig
-from occkit.systems.cigocc.recipes import NANO_BINS, kitti_of, nano_of, nano_system, r50_system
+from occkit.systems.cigocc.recipes import NANO_BINS, in_two_stages, kitti_of, nano_of, nano_system, r50_system
 from occkit.systems.cigocc.views import KITTI_BINS, GivenDepthConfig, MonoDepthConfig, ViewsConfig
+from occkit.training.optim import Cosine, OneCycle, OptimConfig
 from occkit.training.recipe import Recipe
 
 _GROUPS = GroupNormConfig()
@@ -45,10 +47,9 @@ def nano_voxformer() -> Recipe:
         proposals=OccupancyProposalsConfig(share=0.25),
         completion=MaskTokenConfig(),
         head=LinearHeadConfig(),
-        two_stage=TwoStageConfig(steps=200),
-        losses=replace(base.losses, masks=0.0),
+        losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
-    return nano_of("nano_voxformer", system)
+    return in_two_stages(nano_of("nano_voxformer", system), first=120)
 
 
 def nano_cgformer() -> Recipe:
@@ -56,14 +57,18 @@ def nano_cgformer() -> Recipe:
     base = nano_system()
     local = VolumeNetConfig(widths=(32, 32, 32), blocks=(1, 1, 1), channels=32, norm=_GROUPS)
     plane = GroundNetConfig(widths=(32, 48), blocks=(1, 1), strides=(1, 2), channels=32, norm=_GROUPS)
-    measure = DepthNetConfig(bins=NANO_BINS, context_channels=32, hidden=48, depth_blocks=1, norm=_GROUPS)
+    measure = DepthNetConfig(
+        bins=NANO_BINS, context_channels=32, hidden=48, depth_blocks=1, dilations=(1, 2, 3), norm=_GROUPS
+    )
+    weigh = VolumeNetConfig(widths=(8, 16), blocks=(1, 1), strides=(1, 2), channels=8, norm=_GROUPS)
+    fuse = DepthFusionConfig(widths=(48, 64), window=3, net=weigh, norm=_GROUPS)
     system = replace(
         base,
         views=replace(
             base.views,
             backbone=SmallConvNetConfig(widths=(16, 24, 32, 48), blocks=(0, 1, 1, 1), out_stages=(2, 3), norm=_GROUPS),
             neck=ConcatNeckConfig(channels=48, norm=_GROUPS),
-            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS, spread="nearest")),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS, spread="nearest"), fuse=fuse),
         ),
         first=None,
         queries=ContextQueriesConfig(),
@@ -95,11 +100,13 @@ def voxformer_r50_kitti() -> Recipe:
         proposals=OccupancyProposalsConfig(share=0.15, threshold=0.5),
         completion=MaskTokenConfig(),
         head=LinearHeadConfig(),
-        two_stage=TwoStageConfig(steps=46_000),
-        losses=replace(base.losses, masks=0.0),
+        losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
     recipe = kitti_of("voxformer_r50_kitti", system, size=(368, 1216), stride=16)
-    return replace(recipe, steps=35_500)  # 24 epochs of the first stage, 20 of the second, a frame a pass, four a step
+    optim = OptimConfig(lr=2e-4, schedule=Cosine(final=1e-3), warmup_steps=500, clip_norm=35.0)
+    # 24 epochs of 3,834 frames for the first stage, 20 for the second, four frames a step.
+    first, second = 24 * 3_834 // 4, 20 * 3_834 // 4
+    return in_two_stages(replace(recipe, optim=optim, steps=first + second), first=first)
 
 
 def voxformer_r50_kitti_fold() -> Recipe:
@@ -111,13 +118,20 @@ def voxformer_r50_kitti_fold() -> Recipe:
 
 def _cgformer_system() -> CigOccConfig:
     base = r50_system()
-    measure = DepthNetConfig(bins=KITTI_BINS, context_channels=128, hidden=256, depth_blocks=3, ray_directions=False)
+    measure = DepthNetConfig(
+        bins=KITTI_BINS,
+        context_channels=128,
+        hidden=256,
+        depth_blocks=3,
+        ray_directions=False,
+        dilations=(1, 6, 12, 18),
+    )
     return replace(
         base,
         views=ViewsConfig(
             backbone=EfficientNetConfig(),
             neck=ScaleNeckConfig(),
-            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(spread="nearest")),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(spread="nearest"), fuse=DepthFusionConfig()),
         ),
         first=None,
         queries=ContextQueriesConfig(),
@@ -130,9 +144,15 @@ def _cgformer_system() -> CigOccConfig:
     )
 
 
+def _cgformer_of(name: str, system: CigOccConfig) -> Recipe:
+    """Return CGFormer's training: 25,000 steps of four frames, no clipping, the whole network at one rate."""
+    recipe = kitti_of(name, system, size=(384, 1280))
+    return replace(recipe, steps=25_000, optim=OptimConfig(lr=3e-4, schedule=OneCycle(peak=0.05), clip_norm=None))
+
+
 def cgformer_effb7_kitti() -> Recipe:
     """CGFormer's sizes: EfficientNet-B7, 384 x 1280, stereo depth refined, three planes through Swin-T."""
-    return kitti_of("cgformer_effb7_kitti", _cgformer_system(), size=(384, 1280))
+    return _cgformer_of("cgformer_effb7_kitti", _cgformer_system())
 
 
 def cgformer_effb7_kitti_released() -> Recipe:
@@ -147,18 +167,18 @@ def cgformer_effb7_kitti_released() -> Recipe:
         mixing=VolumeAttentionConfig(fold=(512, 512)),
         losses=replace(base.losses, depth=0.0),
     )
-    return kitti_of("cgformer_effb7_kitti_released", system, size=(384, 1280))
+    return _cgformer_of("cgformer_effb7_kitti_released", system)
 
 
 def cgformer_effb7_kitti_doubled() -> Recipe:
     """CGFormer taught depth as its code's pre-training is: the target at twice the depth."""
     base = _cgformer_system()
     system = replace(base, losses=replace(base.losses, depth=1.0, doubled_depth=True))
-    return kitti_of("cgformer_effb7_kitti_doubled", system, size=(384, 1280))
+    return _cgformer_of("cgformer_effb7_kitti_doubled", system)
 
 
 def cigocc_effb7_kitti() -> Recipe:
     """CIGOcc's idea on CGFormer: masks teach the middle features, nothing else changes."""
     base = _cgformer_system()
     system = replace(base, losses=replace(base.losses, masks=1.0))
-    return kitti_of("cigocc_effb7_kitti", system, size=(384, 1280))
+    return _cgformer_of("cigocc_effb7_kitti", system)

@@ -1,6 +1,8 @@
 """CIGOcc's network, its choices and its losses; its hosts are other choices of the same."""
 
+import math
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from occkit.errors import ConfigError
 from occkit.geometry import KITTI_GRID, VoxelGrid
 from occkit.losses import (
     VoxelLossConfig,
+    coarsen_labels,
     depth_gaussian_divergence,
     frustum_proportion,
     mask_binary_cross_entropy,
@@ -29,7 +32,7 @@ from occkit.nn.voxel_queries import CrossAttentionConfig, FusionConfig, Shown
 from occkit.samples import Batch, Occupancy, Prediction
 from occkit.systems.cigocc.first import FirstStage, FirstStageConfig, FirstVolumes, missing
 from occkit.systems.cigocc.queries import ProposalQueriesConfig, QueryConfig
-from occkit.systems.cigocc.views import PriorDepthConfig, Shows, ViewsConfig
+from occkit.systems.cigocc.views import GivenDepthConfig, PriorDepthConfig, Shows, ViewsConfig
 from occkit.taxonomy import TAXONOMIES, Taxonomy
 
 _VOXELS = VoxelLossConfig(lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False)
@@ -44,6 +47,9 @@ class CigOccLossConfig:
     """Losses of the class scores against the label: L_ssc, L_scal^sem, L_scal^geo."""
     first: VoxelLossConfig | None = _FIRST
     """Losses of the first stage's scores: L_ssc. None where there is no first stage."""
+    first_coarse: bool = False
+    """Hold the first stage's scores against labels of its own, larger voxels (`losses.coarsen_labels`), as VoxFormer
+    does; else they are interpolated to the label's."""
     frustum: float = 0.0
     """Frustum proportion (MonoScene's; in none of the figures of CIGOcc, VoxFormer and CGFormer)."""
     masks: float = 0.0
@@ -120,6 +126,8 @@ class CigOccConfig:
             )
         if self.first is not None and self.losses.first is None:
             raise ConfigError("CigOccConfig: a first stage needs losses.first to learn what is occupied")
+        if self.losses.first_coarse and self.losses.first is not None and self.losses.first.mask_camera_in_training:
+            raise ConfigError("CigOccLossConfig: coarse labels have no camera mask; set it to False in losses.first")
         if self.proposals.uses_depth and isinstance(self.views.depth, PriorDepthConfig):
             raise ConfigError("CigOccConfig: a prior hits no voxels; let proposals be those that look occupied")
         if isinstance(self.head, HeightInChannelsHeadConfig):
@@ -149,19 +157,19 @@ class CigOcc(nn.Module):
             asked = config.queries.needs_first
             self.first = config.first.build(bins, width, self.taxonomy, queries=asked, raw=raw)
         self.queries = config.queries.build(bins, width, config.grid.coarsen(config.lift_stride).num_voxels)
-        self.fusion = config.fusion.build(width)
         self.completion = config.completion.build(width)
         self.mixing = None if config.mixing is None else config.mixing.build(width)
         self.encoder = None if config.encoder is None else config.encoder.build(width)
         wide = width if self.encoder is None else self.encoder.channels
         self.head = config.head.build(wide, self.taxonomy.num_classes)
-        # Last, so that the rest starts the same with and without them.
+        # Last, so that the rest starts the same whatever they are, with and without them.
+        self.fusion = config.fusion.build(width)
         self.mask_head: nn.Module | None = None
         if config.losses.masks:
-            half = max(1, width // 2)
-            self.mask_head = nn.Sequential(
-                ConvBlock(width, half, norm=config.norm, dims=2), nn.Conv2d(half, self.taxonomy.num_classes, 1)
-            )
+            half, classes = max(1, width // 2), self.taxonomy.num_classes
+            score = nn.Conv2d(half, classes, 1)
+            nn.init.constant_(cast(Tensor, score.bias), -math.log(classes - 1))  # a cell is of about one class
+            self.mask_head = nn.Sequential(ConvBlock(width, half, norm=config.norm, dims=2), score)
         self.feature_head: nn.Conv2d | None = None
         if config.losses.features:
             self.feature_head = nn.Conv2d(width, config.losses.feature_channels, 1)
@@ -178,17 +186,28 @@ class CigOcc(nn.Module):
         return tuple(f"{name}." for name, _ in self.named_children())
 
     @property
+    def resting_parameters(self) -> tuple[str, ...]:
+        """Prefixes of what the next step must leave as it is: all behind the first stage, or that stage itself."""
+        if self.config.two_stage is None:
+            return ()
+        if self.first_frozen:
+            return ("first.",)
+        # A depth that is scored, or a prior of it, is part of what the first stage lifts along.
+        early = ("first", "views") if not isinstance(self.config.views.depth, GivenDepthConfig) else ("first",)
+        return tuple(f"{name}." for name, _ in self.named_children() if name not in early)
+
+    @property
     def first_alone(self) -> bool:
-        """Whether the next training pass teaches the first stage alone."""
-        return self.training and self.config.two_stage is not None and not self.first_frozen
+        """Whether the first stage is all that has learnt something yet."""
+        return self.config.two_stage is not None and not self.first_frozen
 
     @property
     def first_frozen(self) -> bool:
-        """Whether the first stage has learnt all it will."""
+        """Whether the first stage has learnt all it will. On the meta device, for shapes, it has."""
         two_stage = self.config.two_stage
-        if two_stage is None or self.trained_steps.is_meta:
+        if two_stage is None:
             return False
-        return int(self.trained_steps) >= two_stage.steps
+        return self.trained_steps.is_meta or int(self.trained_steps) >= two_stage.steps
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict; labels are not looked at. While the first stage learns alone its scores are the prediction.
@@ -267,6 +286,8 @@ class CigOcc(nn.Module):
         if label is None:
             raise ConfigError(f"CigOcc: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
         losses = self._first_losses(prediction, label)
+        if weights.depth:
+            losses["depth"] = weights.depth * self._depth_loss(prediction, batch)
         if not self.first_alone:
             losses |= voxel_losses(weights.voxels, prediction.logits, label, self.taxonomy)
             losses |= self._image_losses(prediction, batch, label)
@@ -278,6 +299,10 @@ class CigOcc(nn.Module):
         config = self.config.losses.first
         if config is None or prediction.first_logits is None or (self.first_frozen and self.training):
             return {}
+        if self.config.losses.first_coarse:
+            ids = coarsen_labels(label.semantics, self.taxonomy, self.config.lift_stride)
+            grid = label.grid.coarsen(self.config.lift_stride)
+            label = Occupancy(semantics=ids, grid=grid, taxonomy=label.taxonomy)
         logits = resize_to(prediction.first_logits, label.grid.shape)
         return {f"first_{name}": value for name, value in voxel_losses(config, logits, label, self.taxonomy).items()}
 
@@ -299,8 +324,6 @@ class CigOcc(nn.Module):
             losses["masks"] = weights.masks * value
         if prediction.image_features is not None:
             losses["features"] = weights.features * self._feature_loss(prediction.image_features, batch)
-        if weights.depth:
-            losses["depth"] = weights.depth * self._depth_loss(prediction, batch)
         return losses
 
     def _feature_loss(self, mine: Float[Tensor, "b n k h w"], batch: Batch) -> Tensor:

@@ -17,10 +17,10 @@ from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.volumes import VolumeNetConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
-from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig
+from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig, TwoStageConfig
 from occkit.systems.cigocc.views import GivenDepthConfig, ViewsConfig
 from occkit.taxonomy import SEMANTICKITTI_VOXEL_COUNTS
-from occkit.training.optim import OneCycle, OptimConfig
+from occkit.training.optim import Cosine, OneCycle, OptimConfig, Twice
 from occkit.training.recipe import Recipe
 
 NANO_GRID = VoxelGrid.from_range((0, -25.6, -2), (51.2, 25.6, 4.4), 0.8)
@@ -31,6 +31,11 @@ LOOK = "look"
 """Where the recipes look for what `occkit look` wrote, below the data's folder."""
 MASKS = f"{LOOK}/masks"
 """Classes of pixels there."""
+KITTI360_FREQUENCIES = (
+    *(2264087502, 20098728, 104972, 96297, 1149426, 4051087, 125103, 105540713, 16292249, 45297267, 14454132),
+    *(110397082, 6766219, 295883213, 50037503, 1561069, 406330, 30516166, 1950115),
+)
+"""The same of SSCBench-KITTI-360. Source: SSCBench."""
 _GROUPS = GroupNormConfig()
 
 
@@ -137,18 +142,32 @@ def nano_system() -> CigOccConfig:
 
 
 def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
-    """Return the small training of a network under a name: 600 steps of four frames."""
+    """Return the small training of a network under a name: 360 steps of four frames."""
     return Recipe(
         name=f"cigocc.{name}",
         system=system,
         data=replace(inputs_of(system), image_size=(64, 208), **data),
-        optim=OptimConfig(lr=1e-3, schedule=OneCycle(), clip_norm=10.0),
-        steps=600,
+        # Muon needs far fewer steps here than AdamW alone.
+        optim=OptimConfig(lr=2e-3, muon_lr=0.02, schedule=OneCycle(), clip_norm=10.0),
+        steps=360,
         batch_size=4,
-        evaluate_every=600,
+        evaluate_every=360,
         protocols=("semantickitti",),
         max_train_frames=200,
     )
+
+
+def in_two_stages(recipe: Recipe, *, first: int) -> Recipe:
+    """Return a recipe whose first stage learns alone for the first so many steps and is frozen then.
+
+    Each stage follows the recipe's schedule from beginning to end, as if they were two runs.
+    """
+    optim, warmup = recipe.optim, recipe.optim.warmup_steps
+    assert isinstance(recipe.system, CigOccConfig)
+    assert isinstance(optim.schedule, OneCycle | Cosine)
+    twice = Twice(at=(first - warmup) / (recipe.steps - warmup), schedule=optim.schedule)
+    system = replace(recipe.system, two_stage=TwoStageConfig(steps=first * recipe.accumulate))
+    return replace(recipe, system=system, optim=replace(optim, schedule=twice))
 
 
 def nano() -> Recipe:
@@ -193,3 +212,18 @@ def kitti_of(name: str, system: CigOccConfig, *, size: tuple[int, int], stride: 
 def r50_kitti() -> Recipe:
     """ResNet-50 on 368 x 1216 images, SAM's features and masks lifted along stereo depth, masks as teachers."""
     return kitti_of("r50_kitti", r50_system(), size=(368, 1216))
+
+
+def r50_kitti360() -> Recipe:
+    """`r50_kitti` on SSCBench-KITTI-360: 368 x 1408 images, 25 epochs of 8,487 frames."""
+    base = r50_system()
+    weights = log_weights(KITTI360_FREQUENCIES)
+    assert base.losses.first is not None
+    losses = replace(
+        base.losses,
+        voxels=replace(base.losses.voxels, class_weights=weights),
+        first=replace(base.losses.first, class_weights=weights),
+    )
+    system = replace(base, taxonomy="kitti360", losses=losses)
+    recipe = kitti_of("r50_kitti360", system, size=(368, 1408))
+    return replace(recipe, steps=53_000, protocols=("sscbench-kitti360",))

@@ -8,8 +8,8 @@ from occkit.nn.depth import DepthNetConfig
 from occkit.nn.stereo import StereoConfig
 from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig, PlainLookConfig
-from occkit.systems.cigocc.network import CigOccConfig, TwoStageConfig
-from occkit.systems.cigocc.recipes import NANO_BINS, nano_of, nano_system
+from occkit.systems.cigocc.network import CigOccConfig
+from occkit.systems.cigocc.recipes import NANO_BINS, in_two_stages, nano_of, nano_system
 from occkit.systems.cigocc.views import MonoDepthConfig, PriorDepthConfig, StereoDepthConfig
 from occkit.training.recipe import Recipe
 
@@ -87,6 +87,22 @@ def nano_gd_sam() -> Recipe:
     return nano_of("nano_gd_sam", with_levels(high=False, middle=True, low=True, masks=1.0))
 
 
+def nano_gd_sam_weak() -> Recipe:
+    """`nano_gd_sam` with a tenth of the masks' weight."""
+    return nano_of("nano_gd_sam_weak", with_levels(high=False, middle=True, low=True, masks=0.1))
+
+
+def nano_gd_sam_strong() -> Recipe:
+    """`nano_gd_sam` with two and a half times the masks' weight."""
+    return nano_of("nano_gd_sam_strong", with_levels(high=False, middle=True, low=True, masks=2.5))
+
+
+def nano_first_coarse() -> Recipe:
+    """The first stage's scores against labels of larger voxels; `nano` has them interpolated."""
+    base = nano_system()
+    return nano_of("nano_first_coarse", replace(base, losses=replace(base.losses, first_coarse=True)))
+
+
 def nano_gd_features() -> Recipe:
     """Appearance and depth, taught the segmentation features instead of the masks."""
     base = with_levels(high=False, middle=True, low=True)
@@ -94,8 +110,8 @@ def nano_gd_features() -> Recipe:
 
 
 def nano_two_stage() -> Recipe:
-    """The first stage learns alone for a third of the steps, and is frozen then."""
-    return nano_of("nano_two_stage", replace(nano_system(), two_stage=TwoStageConfig(steps=200)))
+    """The first stage learns alone for a third of the steps, and is frozen then; as many steps in all."""
+    return in_two_stages(nano_of("nano_two_stage", nano_system()), first=120)
 
 
 def nano_add() -> Recipe:

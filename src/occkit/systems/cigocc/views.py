@@ -12,6 +12,7 @@ from occkit.errors import ConfigError
 from occkit.geometry import Cameras
 from occkit.nn.backbones import BackboneConfig, SmallConvNetConfig, normalise_images
 from occkit.nn.depth import DepthBins, DepthNetConfig
+from occkit.nn.depth_fusion import DepthFusion, DepthFusionConfig
 from occkit.nn.necks import ConcatNeckConfig, NeckConfig, ScaleNeckConfig
 from occkit.nn.stereo import CostVolume, StereoConfig
 from occkit.samples import Batch
@@ -39,10 +40,15 @@ class MonoDepthConfig:
     net: DepthNetConfig = field(default_factory=lambda: DepthNetConfig(bins=KITTI_BINS, context_channels=128))
     """The network; what it lifts are the middle features."""
     refine: GivenDepthConfig | None = None
-    """Also read the given depth map so, cell by cell, and hit voxels with it: CGFormer's second branch, in place of its
-    neighbourhood attention between the two. Its bins must be the network's."""
+    """Also read the given depth map so, cell by cell, and hit voxels with it: CGFormer's second branch. Its bins must
+    be the network's."""
+    fuse: DepthFusionConfig | None = None
+    """How that comes in: attention between the two and a 3D network (CGFormer). None: the network scores the bins
+    knowing the map, like a cost volume."""
 
     def __post_init__(self) -> None:
+        if self.fuse is not None and self.refine is None:
+            raise ConfigError("MonoDepth: fuse joins a given depth map to the network's; set refine")
         if self.refine is not None and self.refine.bins != self.net.bins:
             raise ConfigError(f"MonoDepth: bins of refine {self.refine.bins} are not the network's {self.net.bins}")
 
@@ -137,6 +143,7 @@ class Views(nn.Module):
         enlarged = config.neck.scales[0] if isinstance(config.neck, ScaleNeckConfig) else 1.0
         self.stride = round(self.backbone.strides[config.neck_from] / enlarged)
         self.stereo: CostVolume | None = None
+        self.fuse: DepthFusion | None = None
         self.prior: nn.Parameter | None = None
         depth = config.depth
         if isinstance(depth, MonoDepthConfig | StereoDepthConfig):
@@ -150,14 +157,17 @@ class Views(nn.Module):
                 shrink = self.stride // self.backbone.strides[stage]
                 width = self.backbone.channels[stage]
                 self.stereo = CostVolume(depth.stereo, self.bins, in_channels=width, shrink=shrink)
-            elif depth.refine is None:
+            elif depth.refine is None or depth.fuse is not None:
                 extra = 0
+                self.fuse = None if depth.fuse is None else depth.fuse.build(self.bins.count)
             self.measure = depth.net.build(self.neck.channels, stereo_channels=extra)
         else:
             self.project = nn.Conv2d(self.neck.channels, channels, 1)
         if isinstance(depth, PriorDepthConfig):
             self.prior = nn.Parameter(torch.zeros(self.bins.count, depth.rows))
-        self.constant = None if config.present else nn.Parameter(torch.randn(channels) * 0.02)
+        self.constant = (
+            None if config.present else nn.Parameter(torch.zeros(channels))
+        )  # draws nothing: arms are paired
         if not config.present:
             for part in (self.backbone, self.neck, self.project):
                 part.requires_grad_(False)
@@ -204,15 +214,18 @@ class Views(nn.Module):
         all_maps = self.backbone(normalise_images(images.flatten(0, 1)))
         maps = [m.unflatten(0, (size, number)) for m in all_maps]
         features = self.neck([m[:, :count].flatten(0, 1) for m in maps[self.config.neck_from :]])
-        extra = given = None
+        extra = given = spread = None
         if self.stereo is not None and isinstance(config, StereoDepthConfig):
             compared = maps[config.stereo.stage]
             extra = self.stereo(compared[:, 0], compared[:, 1], cameras[:, 0], cameras[:, 1])
         elif isinstance(config, MonoDepthConfig) and config.refine is not None:
             given = given_depth(batch)
-            spread = spread_given(given, config.refine, (int(features.shape[2]), int(features.shape[3])))
-            extra = spread.flatten(0, 1)
-        context, logits = (t.unflatten(0, (size, count)) for t in self.measure(features, seen.flatten(), extra))
+            spread = spread_given(given, config.refine, (int(features.shape[2]), int(features.shape[3]))).flatten(0, 1)
+            extra = spread if self.fuse is None else None
+        context, logits = self.measure(features, seen.flatten(), extra)
+        if self.fuse is not None and spread is not None:
+            logits = self.fuse(logits, spread)
+        context, logits = (t.unflatten(0, (size, count)) for t in (context, logits))
         metres = given
         if metres is None:
             metres = self.bins.centers(device=logits.device)[logits.detach().argmax(dim=2)]

@@ -1,0 +1,123 @@
+"""Dose response: what a level gives must shrink as its information is made worse, and so must what masks teach.
+
+Depth and masks are made worse by the strength of their stand-ins (`occkit look --strength`), colours by the world's
+`--colour-overlap`.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+from occkit.systems.cigocc.claims import CLAIM_WORLD, MIOU, look_command
+from occkit.systems.cigocc.recipes import LOOK
+from occkit.systems.cigocc.variants import nano_gd, nano_gd_sam, nano_gs, nano_gsd, nano_sd
+from occkit.training.claim import Claim, Difference
+from occkit.training.recipe import Recipe
+
+Strength = Literal["perfect", "poor"]
+
+
+def _dosed(make: Recipe, name: str, strength: Strength, *, depth: bool = False, masks: bool = False) -> Recipe:
+    """Return a recipe that reads depth, or classes and features, of stand-ins of another strength."""
+    data, folder = make.data, f"{LOOK}_{strength}"
+    inputs = data.inputs
+    assert inputs is not None
+    if depth:
+        inputs = replace(inputs, depth=f"{folder}/depth")
+    if masks and inputs.masks is not None:
+        inputs = replace(inputs, masks=f"{folder}/masks", features=f"{folder}/features")
+    shown = f"{folder}/masks" if masks and data.image_semantics is not None else data.image_semantics
+    return replace(make, name=f"cigocc.{name}", data=replace(data, inputs=inputs, image_semantics=shown))
+
+
+def nano_gsd_clear_masks() -> Recipe:
+    """`nano_gsd` with classes and features without faults."""
+    return _dosed(nano_gsd(), "nano_gsd_clear_masks", "perfect", masks=True)
+
+
+def nano_gsd_poor_masks() -> Recipe:
+    """`nano_gsd` with classes that are often wrong, and features of which half says nothing."""
+    return _dosed(nano_gsd(), "nano_gsd_poor_masks", "poor", masks=True)
+
+
+def nano_gsd_clear_depth() -> Recipe:
+    """`nano_gsd` with true depth."""
+    return _dosed(nano_gsd(), "nano_gsd_clear_depth", "perfect", depth=True)
+
+
+def nano_gsd_poor_depth() -> Recipe:
+    """`nano_gsd` with a depth that is off by two pixels of disparity, and anywhere in a fifth of the image."""
+    return _dosed(nano_gsd(), "nano_gsd_poor_depth", "poor", depth=True)
+
+
+def nano_gd_sam_clear() -> Recipe:
+    """`nano_gd_sam` taught by masks without faults."""
+    return _dosed(nano_gd_sam(), "nano_gd_sam_clear", "perfect", masks=True)
+
+
+def nano_gd_sam_poor() -> Recipe:
+    """`nano_gd_sam` taught by masks that are often wrong."""
+    return _dosed(nano_gd_sam(), "nano_gd_sam_poor", "poor", masks=True)
+
+
+def doses() -> Claim:
+    """Faults of depth and masks, at three strengths each: without, as in `claim`, and bad."""
+    worse = ("perfect", "poor")
+    return Claim(
+        system="cigocc.doses",
+        sentence="What depth, segmentation and masks as teachers give shrinks as they get worse.",
+        arms={
+            "gs": nano_gs,
+            "gd": nano_gd,
+            "gsd_clear_masks": nano_gsd_clear_masks,
+            "gsd_clear_depth": nano_gsd_clear_depth,
+            "gsd": nano_gsd,
+            "gsd_poor_masks": nano_gsd_poor_masks,
+            "gsd_poor_depth": nano_gsd_poor_depth,
+            "gd_sam_clear": nano_gd_sam_clear,
+            "gd_sam": nano_gd_sam,
+            "gd_sam_poor": nano_gd_sam_poor,
+        },
+        lines=(
+            # `gsd` less `gd` is what segmentation gives; as `gd` is the same for all, so is the order of the `gsd`.
+            Difference(arm="gsd_clear_masks", baseline="gsd", metric=MIOU),
+            Difference(arm="gsd", baseline="gsd_poor_masks", metric=MIOU),
+            Difference(arm="gsd_poor_masks", baseline="gd", metric=MIOU),
+            Difference(arm="gsd_clear_depth", baseline="gsd", metric=MIOU),
+            Difference(arm="gsd", baseline="gsd_poor_depth", metric=MIOU),
+            Difference(arm="gsd_poor_depth", baseline="gs", metric=MIOU),
+            Difference(arm="gd_sam_clear", baseline="gd_sam", metric=MIOU),
+            Difference(arm="gd_sam", baseline="gd_sam_poor", metric=MIOU),
+        ),
+        protocols=("semantickitti",),
+        world=replace(
+            CLAIM_WORLD,
+            commands=(*CLAIM_WORLD.commands, *(look_command(f"{LOOK}_{s}", "--strength", s) for s in worse)),
+        ),
+        seeds=3,
+    )
+
+
+def typical_colours() -> Claim:
+    """What appearance gives where every class has its colours; `claim` has it where colours say little."""
+    return _colours("typical_colours", 0.0)
+
+
+def random_colours() -> Claim:
+    """What appearance gives where any object has any colour: less than in `typical_colours`."""
+    return _colours("random_colours", 1.0)
+
+
+def _colours(name: str, overlap: float) -> Claim:
+    options = ("--frames", "20", "--colour-overlap", f"{overlap:g}", "--gain-spread", "0.4")
+    return Claim(
+        system=f"cigocc.{name}",
+        sentence=f"Appearance adds to segmentation and depth in a world of colour overlap {overlap:g}.",
+        arms={"sd": nano_sd, "gsd": nano_gsd, "gd": nano_gd},
+        lines=(
+            Difference(arm="gsd", baseline="sd", metric=MIOU),
+            Difference(arm="gsd", baseline="gd", metric=MIOU),
+        ),
+        protocols=("semantickitti",),
+        world=replace(CLAIM_WORLD, options=options),
+        seeds=3,
+    )
