@@ -5,32 +5,9 @@ import math
 import pytest
 import torch
 
-from occkit.losses import coarse_labels, relation_loss, voxel_relations
+from occkit.losses import relation_loss, voxel_relations
 
 IDS = {"num_classes": 4, "free_id": 0}
-
-
-def test_coarse_labels_by_hand():
-    labels = torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
-    labels[0, 0, 0, 0] = 2  # 1 of 8: 12 % is more than the 5 % that count as nothing
-    labels[0, :2, :2, 2:] = torch.tensor([255, 3], dtype=torch.uint8)
-    labels[0, 2:, :2, :2] = 255
-    labels[0, 2:, 2:, 2:] = torch.tensor([1, 3], dtype=torch.uint8)  # four of each: the lower
-    found = coarse_labels(labels, (2, 2, 2), **IDS)[0]
-    assert found[0, 0].tolist() == [2, 3]
-    assert found[1, 0].tolist() == [255, 0]
-    assert found[1, 1].tolist() == [0, 1]
-
-
-def test_a_side_that_is_no_multiple_goes_where_it_lies():
-    labels = torch.tensor([1, 1, 2, 2, 3], dtype=torch.uint8).reshape(1, 5, 1, 1)
-    assert coarse_labels(labels, (2, 1, 1), **IDS)[0, :, 0, 0].tolist() == [1, 2]
-    assert coarse_labels(labels, (3, 1, 1), **IDS)[0, :, 0, 0].tolist() == [1, 2, 3]
-
-
-def test_half_empty_and_half_unknown_is_unknown():
-    labels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1)
-    assert coarse_labels(labels, (1, 1, 1), **IDS).item() == 255
 
 
 def test_relations_by_hand():

@@ -9,7 +9,7 @@ from occkit.losses.classification import (
     lovasz_softmax,
     select_labelled,
 )
-from occkit.losses.coarse_labels import coarsen_labels
+from occkit.losses.coarse_labels import coarse_labels
 from occkit.losses.dense_distillation import distill_channels, distill_features, distill_logits
 from occkit.losses.depth import (
     depth_binary_cross_entropy,
@@ -38,7 +38,7 @@ from occkit.losses.photometric import (
     structural_similarity,
     warp_image,
 )
-from occkit.losses.relations import coarse_labels, relation_loss, voxel_relations
+from occkit.losses.relations import relation_loss, voxel_relations
 from occkit.losses.rendering import colour_loss, distortion_loss, occupancy_sparsity, opacity_entropy
 from occkit.losses.voxels import VoxelLossConfig, training_mask, voxel_losses
 
@@ -50,7 +50,6 @@ __all__ = [
     "beam_targets",
     "classes_of_cells",
     "coarse_labels",
-    "coarsen_labels",
     "colour_loss",
     "cross_entropy",
     "depth_binary_cross_entropy",

@@ -1,42 +1,50 @@
-"""Labels of larger voxels, for scores of a coarser volume."""
+"""Labels of larger voxels, by the rule of the published preprocessing."""
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from occkit.taxonomy import Taxonomy
+_FREE_SHARE = 0.95
+"""A larger voxel with more free or unlabelled ones than this holds nothing."""
 
 
-def coarsen_labels(
-    semantics: UInt8[Tensor, "b x y z"], taxonomy: Taxonomy, stride: tuple[int, int, int]
+def coarse_labels(
+    labels: UInt8[Tensor, "b x y z"],
+    shape: tuple[int, int, int],
+    *,
+    num_classes: int,
+    free_id: int,
+    ignore_id: int = 255,
 ) -> UInt8[Tensor, "b _ _ _"]:
-    """Return the label of each block of voxels: what is in it, however little.
+    """Return the labels of a coarser grid over the same box.
 
-    With `n` voxels in a block, `n_free` free and `n_ignored` without a label: if `n_free + n_ignored > 0.95 n`, the
-    block is free where `n_free > n_ignored` and has no label otherwise; else it is of the most frequent class in it, of
-    several the one of the lowest id. One labelled voxel among eight wins its block.
+    A voxel `i` of `n` falls into `floor(i shape / n)`. Of those in one, if more than 95 % are free or without a label
+    it is what most of these are (without a label if equal), else the most frequent class; of equally frequent ones the
+    lowest. So one labelled voxel among eight wins.
 
     Args:
-        semantics: ids of the taxonomy.
-        taxonomy: tells the free and ignore ids.
-        stride: voxels of a block along x, y, z.
+        labels: ids, or `ignore_id`.
+        shape: of the coarser grid.
+        num_classes: ids there are.
+        free_id: id of empty space.
+        ignore_id: id of voxels without a label.
 
-    Raises:
-        ValueError: if the blocks do not fill the volume.
-
-    Source: Song et al., "SSCNet", CVPR 2017, as MonoScene and VoxFormer prepare SemanticKITTI's `_1_2` and `_1_8`.
+    Source: Song et al., "SSCNet", CVPR 2017, as MonoScene and VoxFormer prepare NYUv2's and SemanticKITTI's labels.
     """
-    if any(n % s for n, s in zip(semantics.shape[1:], stride, strict=True)):
-        raise ValueError(f"semantics: {tuple(semantics.shape[1:])} voxels do not divide into blocks of {stride}")
-    sx, sy, sz = stride
-    classes, voxels = taxonomy.num_classes, sx * sy * sz
-    split = semantics.unflatten(3, (-1, sz)).unflatten(2, (-1, sy)).unflatten(1, (-1, sx))
-    blocks = split.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).long()
-    blocks = torch.where(blocks == taxonomy.ignore_id, classes, blocks)
-    counts = torch.zeros((*blocks.shape[:4], classes + 1), dtype=torch.int32, device=semantics.device)
-    counts = counts.scatter_add(4, blocks, torch.ones_like(blocks, dtype=torch.int32))
-    free, ignored = counts[..., taxonomy.free_id].clone(), counts[..., classes]
-    things = counts[..., :classes]
-    things[..., taxonomy.free_id] = -1
-    nothing = torch.where(free > ignored, taxonomy.free_id, taxonomy.ignore_id)
-    return torch.where(free + ignored > 0.95 * voxels, nothing, things.argmax(dim=-1)).byte()
+    place = torch.zeros(labels.shape[1:], dtype=torch.int64, device=labels.device)
+    for axis, (fine, coarse) in enumerate(zip(labels.shape[1:], shape, strict=True)):
+        index = torch.arange(fine, device=labels.device) * coarse // fine
+        place = place * coarse + index.reshape([-1 if a == axis else 1 for a in range(3)])
+    cells = shape[0] * shape[1] * shape[2]
+    found = labels.long()
+    ids = torch.where(found == ignore_id, num_classes, found)
+    flat = (place.reshape(1, -1) + cells * torch.arange(len(ids), device=ids.device)[:, None]) * (num_classes + 1)
+    votes = torch.bincount((flat + ids.flatten(1)).reshape(-1), minlength=len(ids) * cells * (num_classes + 1))
+    votes = votes.reshape(len(ids), cells, num_classes + 1)
+    free, unknown, total = votes[..., free_id], votes[..., num_classes], votes.sum(dim=2)
+    classes = votes[..., :num_classes].clone()
+    classes[..., free_id] = -1
+    result = classes.argmax(dim=2)
+    empty = free + unknown > _FREE_SHARE * total
+    result = torch.where(empty, torch.where(free > unknown, free_id, ignore_id), result)
+    return result.reshape(len(ids), *shape).to(torch.uint8)

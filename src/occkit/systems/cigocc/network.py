@@ -13,7 +13,7 @@ from occkit.errors import ConfigError
 from occkit.geometry import KITTI_GRID, VoxelGrid
 from occkit.losses import (
     VoxelLossConfig,
-    coarsen_labels,
+    coarse_labels,
     depth_gaussian_divergence,
     frustum_proportion,
     mask_binary_cross_entropy,
@@ -48,7 +48,7 @@ class CigOccLossConfig:
     first: VoxelLossConfig | None = _FIRST
     """Losses of the first stage's scores: L_ssc. None where there is no first stage."""
     first_coarse: bool = False
-    """Hold the first stage's scores against labels of its own, larger voxels (`losses.coarsen_labels`), as VoxFormer
+    """Hold the first stage's scores against labels of its own, larger voxels (`losses.coarse_labels`), as VoxFormer
     does; else they are interpolated to the label's."""
     frustum: float = 0.0
     """Frustum proportion (MonoScene's; in none of the figures of CIGOcc, VoxFormer and CGFormer)."""
@@ -300,8 +300,14 @@ class CigOcc(nn.Module):
         if config is None or prediction.first_logits is None or (self.first_frozen and self.training):
             return {}
         if self.config.losses.first_coarse:
-            ids = coarsen_labels(label.semantics, self.taxonomy, self.config.lift_stride)
             grid = label.grid.coarsen(self.config.lift_stride)
+            ids = coarse_labels(
+                label.semantics,
+                grid.shape,
+                num_classes=self.taxonomy.num_classes,
+                free_id=self.taxonomy.free_id,
+                ignore_id=self.taxonomy.ignore_id,
+            )
             label = Occupancy(semantics=ids, grid=grid, taxonomy=label.taxonomy)
         logits = resize_to(prediction.first_logits, label.grid.shape)
         return {f"first_{name}": value for name, value in voxel_losses(config, logits, label, self.taxonomy).items()}
