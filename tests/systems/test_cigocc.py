@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.losses import VoxelLossConfig, coarsen_labels, cross_entropy
+from occkit.losses import VoxelLossConfig, coarse_labels, cross_entropy
 from occkit.nn.blocks import resize_to
 from occkit.nn.depth import DepthBins
 from occkit.nn.proposals import DepthProposalsConfig
@@ -321,7 +321,12 @@ def test_coarse_labels_teach_the_first_stage(frames):
     base, batch = small(cigocc.nano_first_coarse()), frames(0)
     model = built(base).train()
     prediction = predict(model, batch)
-    target = coarsen_labels(batch.occupancy.semantics, SEMANTICKITTI, (2, 2, 2))
+    target = coarse_labels(
+        batch.occupancy.semantics,
+        batch.occupancy.grid.coarsen(2).shape,
+        num_classes=SEMANTICKITTI.num_classes,
+        free_id=SEMANTICKITTI.free_id,
+    )
     weights = torch.tensor(base.losses.first.class_weights)
     expected = cross_entropy(prediction.first_logits, target, weights=weights)
     assert torch.allclose(losses(model, prediction, batch)["first_cross_entropy"], expected)
