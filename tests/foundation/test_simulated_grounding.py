@@ -11,7 +11,7 @@ from occkit.errors import ConfigError, DataError
 from occkit.foundation import SimulatedLabellerConfig
 from occkit.foundation.simulated_grounding import CONFUSED_WITH, SMALL
 from occkit.foundation.truth import read_truth, world_taxonomy
-from occkit.taxonomy import OCC3D, SEMANTICKITTI
+from occkit.taxonomy import NYUV2, OCC3D, SEMANTICKITTI
 
 FAULTS = ("grow", "kerb", "confuse", "lose")
 ROAD, SIDEWALK, MANMADE, CAR, TRUCK, PEDESTRIAN, BARRIER, FREE = (
@@ -75,14 +75,14 @@ def test_kitti_worlds_have_their_own_ids_and_unnamed_things_are_uncertain(kitti_
     assert (found == SEMANTICKITTI.id_of("road")).any()
 
 
-def test_both_taxonomies_say_what_every_class_is_taken_for():
-    for taxonomy in (OCC3D, SEMANTICKITTI):
+def test_all_taxonomies_say_what_every_class_is_taken_for():
+    for taxonomy in (OCC3D, SEMANTICKITTI, NYUV2):
         pairs = CONFUSED_WITH[taxonomy.name]
         assert set(pairs) == {taxonomy.classes[i] for i in taxonomy.semantic_ids}
         assert set(pairs.values()) <= set(pairs)
         assert all(name != other for name, other in pairs.items())
-        assert len(SMALL & set(taxonomy.classes)) >= 5
-    assert set(OCC3D.classes) | set(SEMANTICKITTI.classes) >= SMALL
+        assert len(SMALL & set(taxonomy.classes)) >= 3
+    assert {name for taxonomy in (OCC3D, SEMANTICKITTI, NYUV2) for name in taxonomy.classes} >= SMALL
 
 
 def test_blocks_are_confused_as_a_whole(tmp_path):

@@ -60,7 +60,11 @@ def test_debug_trains_on_a_tiny_folder(looked_at, tmp_path):
     assert train(replace(cigocc.debug(), num_workers=0), looked_at, tmp_path / "run").finished
     model, recipe = load_run(tmp_path / "run", weights="last", device=torch.device("cpu"))
     report = evaluate_model(model, open_dataset(looked_at, split="val", config=recipe.data), ("semantickitti",))
-    assert 0 < report.report()["semantickitti"]["iou"] <= 1
+    assert 0 <= report.report()["semantickitti"]["iou"] <= 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = [line["loss"] for line in lines if "loss" in line]
+    assert len(found) == 20
+    assert sum(found[-5:]) < 0.95 * sum(found[:5])
 
 
 def test_from_training_to_a_zip_that_the_server_takes(looked_at, tmp_path):
