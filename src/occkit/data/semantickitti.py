@@ -4,6 +4,7 @@ Source: Behley et al., "SemanticKITTI", 2019; Geiger et al., "KITTI", 2012.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,15 @@ LABEL_INTERVAL = 5
 """Voxel frames exist for every fifth scan."""
 _MAX_TEXT_BYTES = 16 * 2**20
 _LOOKUP = semantickitti_lookup()
+
+
+def grid_of_files(labels: Iterable[Path]) -> VoxelGrid:
+    """Return the grid that the first label file there is, or the `.bin` beside it, has the size of; else KITTI's."""
+    for label in labels:
+        for path, bits in ((label, 16), (label.with_suffix(".bin"), 1)):
+            if path.is_file():
+                return grid_of_size(path, path.stat().st_size * 8 // bits)
+    return KITTI_GRID
 
 
 def grid_of_size(path: Path, num_voxels: int) -> VoxelGrid:
@@ -302,12 +312,7 @@ class SemanticKittiDataset(FrameDataset):
         stated = read_grid(self.root)
         if stated is not None:
             return stated
-        for token in self.tokens:
-            for suffix, bits in ((".label", 16), (".bin", 1)):
-                path = self._file(token, "voxels", suffix)
-                if path.is_file():
-                    return grid_of_size(path, path.stat().st_size * 8 // bits)
-        return KITTI_GRID
+        return grid_of_files(self._file(token, "voxels", ".label") for token in self.tokens)
 
     def scene(self, token: str) -> str:
         """Return the sequence of a frame."""

@@ -16,10 +16,10 @@ from torch import Tensor
 from occkit.data.frames import DataConfig, FrameDataset, Split
 from occkit.data.kitti360 import KITTI360_SPLITS, kitti360_lookup, read_invalid, sequence_folder
 from occkit.data.records import Floats
-from occkit.data.semantickitti import grid_of_size, read_label
+from occkit.data.semantickitti import grid_of_files, read_label
 from occkit.data.views import Frame, View, choose_cameras, read_grid
 from occkit.errors import ConfigError, DataError
-from occkit.geometry import KITTI_GRID, VoxelGrid
+from occkit.geometry import VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import KITTI360
 
@@ -120,11 +120,7 @@ class SscBenchDataset(FrameDataset):
         stated = read_grid(self.root)
         if stated is not None:
             return stated
-        for suffix, bits in ((".label", 16), (".bin", 1)):
-            path = self._file(self.tokens[0], "voxels", suffix)
-            if path.is_file():
-                return grid_of_size(path, path.stat().st_size * 8 // bits)
-        return KITTI_GRID
+        return grid_of_files(self._file(token, "voxels", ".label") for token in self.tokens)
 
     def scene(self, token: str) -> str:
         """Return the drive of a frame."""

@@ -4,6 +4,7 @@ The first half of OccScene's dual alignment, and what all its rivals start from 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,15 @@ class Views:
             )
         if len(self.times) != count or min(self.times, default=0) < 0:
             raise ValueError(f"Views.times: expected {count} indices, one a view, got {self.times}")
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Views":
+        """Return a copy whose tensors went through `function`, which leaves the views `v` as many as they are."""
+        return Views(
+            ego_from_camera=function(self.ego_from_camera),
+            intrinsics=function(self.intrinsics),
+            first_from_ego=function(self.first_from_ego),
+            times=self.times,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

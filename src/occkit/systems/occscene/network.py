@@ -225,7 +225,7 @@ class OccScene(nn.Module):
             index = torch.tensor(rows[ESTIMATE], device=noisy.device)
             part = batch.take(rows[ESTIMATE])
             logits, found = self._estimate(
-                part, noisy[index], step[index], text.rows(index), _take(views, index), total=batch.size
+                part, noisy[index], step[index], text.rows(index), views.map(lambda v: v[index]), total=batch.size
             )
             if isinstance(self.stage, MutualConfig) and not self.stage.generation_teaches_perception:
                 logits = logits.detach()
@@ -359,13 +359,3 @@ class OccScene(nn.Module):
         path = newest_weights(folder)
         own = isinstance(read_recipe(folder).system, OccSceneConfig)
         return load_fitting(self, read_tensors(path), path, prefix="" if own else "perception.")
-
-
-def _take(views: Views, index: Tensor) -> Views:
-    """Return the views of some samples."""
-    return Views(
-        ego_from_camera=views.ego_from_camera[index],
-        intrinsics=views.intrinsics[index],
-        first_from_ego=views.first_from_ego[index],
-        times=views.times,
-    )

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from occkit.errors import ConfigError
 from occkit.geometry import Cameras
-from occkit.nn.alignment import Views
 from occkit.nn.diffusion import PromptStates
 from occkit.nn.noise_schedules import SCHEDULERS
 from occkit.samples import Batch
@@ -185,7 +184,7 @@ class _Loop:
             text,
             num_times=self.clip.num_frames,
             occupancy=self.occupancy.expand(count, -1, -1, -1, -1, -1),
-            views=_spread(self.views, count),
+            views=self.views.map(lambda v: v.expand(count, -1, -1, -1)),
             present=present,
         )
         return list(answers.split(1))
@@ -212,13 +211,3 @@ class _Loop:
             noise_level=level,
         )
         return predict(self.model.perception, perceived(batch, self.clip)).logits
-
-
-def _spread(views: Views, count: int) -> Views:
-    """Return the views of one sample, as those of several."""
-    return Views(
-        ego_from_camera=views.ego_from_camera.expand(count, -1, -1, -1),
-        intrinsics=views.intrinsics.expand(count, -1, -1, -1),
-        first_from_ego=views.first_from_ego.expand(count, -1, -1, -1),
-        times=views.times,
-    )
