@@ -12,7 +12,7 @@ density is that of the odds of being occupied, which a constant added to all sco
 draw rays through any pixel. Each is an option of `RayDistillConfig`. docs/radocc.md has the equations.
 """
 
-from occkit.systems.radocc.claims import claim, effects
+from occkit.systems.radocc.claims import choices, claim, effects
 from occkit.systems.radocc.network import RadOcc, RadOccConfig, Teacher, TeacherConfig, mirror
 from occkit.systems.radocc.recipes import (
     NANO_RAYS,
@@ -67,6 +67,7 @@ __all__ = [
     "bevdet_swinb",
     "bevdet_swinb_teacher",
     "bevformer_r101",
+    "choices",
     "claim",
     "debug",
     "debug_teacher",
