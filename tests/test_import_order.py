@@ -29,7 +29,7 @@ def test_no_star_and_no_unpickling(path: Path):
             assert not {"pickle", "cloudpickle", "dill"} & set(names), f"{path} can unpickle"
 
 
-OPTIONAL = ("transformers", "diffusers", "viser", "onnx", "onnxruntime", "ray", "triton")
+OPTIONAL = ("transformers", "diffusers", "onnx", "onnxruntime", "ray", "triton")
 KERNELS = "triton_kernels"
 """Files of kernels, which Triton decorates at the top: they import it, and are themselves imported inside functions."""
 

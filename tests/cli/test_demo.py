@@ -23,6 +23,8 @@ def test_demo_leaves_world_run_numbers_pictures_and_page(demo):
     assert "http" not in page
     assert page.count("<section>") == 5
     assert page.count("<img") == 17  # six cameras twice, two perspectives, three from above
+    assert 'href="scene_1.html"' in page
+    assert "__VISER_EMBED_DATA__" in (demo / "scene_1.html").read_text()
     assert len(list((demo / "pictures").iterdir())) == 7
 
 

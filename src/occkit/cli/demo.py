@@ -238,7 +238,9 @@ def _write_page(plan: Plan, args: Args, scores: dict[str, Any], *, again: bool) 
     from occkit.training.evaluate import predict_dataset
     from occkit.viewer import EgoCar, save_picture
     from occkit.viewer.figures import camera_blocks, draw_frame, scene_blocks, sheets
-    from occkit.viewer.report import Section, write_report
+    from occkit.viewer.report import Link, Section, write_report
+    from occkit.viewer.scene_files import write_scene_page
+    from occkit.viewer.show import FrameToShow
 
     path = args.out / "report.html"
     if path.is_file() and not again:
@@ -250,11 +252,17 @@ def _write_page(plan: Plan, args: Args, scores: dict[str, Any], *, again: bool) 
     predictions = predict_dataset(model, frames, tokens=tokens)
     for token, semantics in track(predictions, "drawing", total=len(tokens), console=Console(stderr=True)):
         prediction = Occupancy(semantics=torch.from_numpy(semantics), grid=frames.grid, taxonomy=frames.taxonomy)
-        views = draw_frame(drawn.sample(drawn.tokens.index(token)), prediction, ego=EgoCar(), width=528)
+        sample = drawn.sample(drawn.tokens.index(token))
+        views = draw_frame(sample, prediction, ego=EgoCar(), width=528)
         for name, picture in sheets(views).items():
             save_picture(args.out / "pictures" / f"{token}_{name}.png", picture)
+        scene = f"scene_{len(sections) + 1}.html"
+        volumes = {"prediction": lambda p=prediction: p, "label": lambda token=token: drawn.label(token)}
+        frame = FrameToShow(token=token, volumes=volumes, sample=lambda sample=sample: sample, ego=EgoCar()).read()
+        write_scene_page(args.out / scene, [frame], "prediction", title="Prediction")
+        fly = Link(text="Fly through this prediction (one file, no server)", file=scene)
         title = "A street it has never seen" if not sections else "Another one"
-        sections.append(Section(title=title, blocks=(*scene_blocks(views), *camera_blocks(views))))
+        sections.append(Section(title=title, blocks=(*scene_blocks(views), fly, *camera_blocks(views))))
     write_report(path, _compose(plan, args, scores, sections, num_weights=sum(p.numel() for p in model.parameters())))
     return path
 
@@ -353,6 +361,7 @@ def _commands(out: Path) -> "Commands":
     world, run = out / "world", out / "run"
     return Commands(
         lines=(
+            ("Fly through every street, errors and all, in the browser:", f"occkit view {run} --data {world}"),
             (
                 "Score the trained network under more protocols, and see why they disagree:",
                 f"occkit evaluate {run} --data {world} --protocol occ3d occ3d-sparseocc rayiou --explain",

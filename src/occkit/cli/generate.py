@@ -71,6 +71,22 @@ def main(argv: list[str]) -> int:
     if wrong:
         print(f"occkit generate: {wrong} (occkit generate --help)", file=sys.stderr)
         return 2
+    model, recipe = _load(args)
+    wanted, missing = draw_into(args, model, recipe)
+    kept = len(wanted) - len(missing)
+    print(f"scenes drawn: {len(missing)}{f', there already: {kept}' if kept else ''}: {args.out / 'index.html'}")
+    return 0
+
+
+def draw_into(args: Args, model: "OccScene", recipe: "Recipe") -> "tuple[list[Request], list[Request]]":
+    """Draw what is asked for and is not there yet into the folder, and write its page.
+
+    Returns:
+        What was asked for, and what of it was drawn now.
+
+    Raises:
+        OcckitError: if a prompt, the cameras or the folder are not what they should be.
+    """
     from occkit.nn.prompt_encoders import clean_prompt
     from occkit.systems.occscene import check_cameras
     from occkit.systems.occscene.folder import Request, is_drawn, open_folder, write_page
@@ -78,7 +94,6 @@ def main(argv: list[str]) -> int:
 
     sampling = _sampling(args)
     prompts = tuple(dict.fromkeys(map(clean_prompt, args.prompt)))
-    model, recipe = _load(args)
     remarks = {prompt: model.prompts.examine(prompt) for prompt in prompts}
     for prompt in prompts:
         for remark in remarks[prompt]:
@@ -97,10 +112,8 @@ def main(argv: list[str]) -> int:
     wanted = [Request(prompt=p, seed=args.seed + i) for p in prompts for i in range(args.samples)]
     missing = [request for request in wanted if not is_drawn(args.out, request)]
     _draw(args, model, missing, cameras, names, sampling, remarks)
-    page = write_page(args.out, run=recipe.name, grid=model.config.grid, taxonomy=model.taxonomy)
-    kept = len(wanted) - len(missing)
-    print(f"scenes drawn: {len(missing)}{f', there already: {kept}' if kept else ''}: {page}")
-    return 0
+    write_page(args.out, run=recipe.name, grid=model.config.grid, taxonomy=model.taxonomy)
+    return wanted, missing
 
 
 def _usage_problem(args: Args) -> str | None:

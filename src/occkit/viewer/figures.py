@@ -13,9 +13,13 @@ from occkit.viewer.compare import ERRORS, error_volume
 from occkit.viewer.overlay import draw_overlay, draw_points
 from occkit.viewer.report import Block, Figure, Key, Row
 from occkit.viewer.scene import EgoCar, draw_perspective, draw_top
+from occkit.viewer.show import Shown
 
 KITTI_CAR = EgoCar(ground=-1.73, rear=-2.5)
 """The recording car of SemanticKITTI, seen from its Velodyne."""
+
+_SHEET = 1800
+"""Width of a picture of a whole frame, pixels."""
 
 
 def recording_car(dataset: str) -> EgoCar | None:
@@ -103,6 +107,34 @@ def sheets(views: FrameViews) -> dict[str, Picture]:
         strip = canvas.legend([(name, ERRORS.colours[i]) for i, name in enumerate(ERRORS.classes[:4])], width=800)
         found["errors"] = canvas.stack([views.errors, strip])
     return found
+
+
+def picture_of(shown: Shown, *, width: int = 640) -> Picture:
+    """Return one picture of a frame: its cameras with the first volume over them, and every volume from behind.
+
+    Args:
+        shown: the frame.
+        width: of each camera picture, pixels.
+    """
+    names = list(shown.volumes)
+    first = shown.volumes[names[0]]
+    rows: list[Picture] = []
+    if shown.sample is not None:
+        views = [scaled_view(shown.sample, i, width) for i in range(len(shown.sample.camera_names))]
+        painted = [draw_overlay(image, camera, first) for image, camera in views]
+        rows.append(camera_sheet(painted, shown.sample.camera_names, width=_SHEET))
+    drawn = [draw_perspective(volume, ego=shown.ego) for volume in shown.volumes.values()]
+    rows.append(canvas.tile(drawn, columns=min(2, len(drawn)), captions=names, width=_SHEET))
+    rows += [canvas.legend(entries, width=_SHEET) for entries in _keys(shown)]
+    return canvas.stack(rows)
+
+
+def _keys(shown: Shown) -> list[list[tuple[str, tuple[int, int, int]]]]:
+    """Return the classes that occur, those of each taxonomy together."""
+    by_taxonomy: dict[str, list[Occupancy]] = {}
+    for volume in shown.volumes.values():
+        by_taxonomy.setdefault(volume.taxonomy.name, []).append(volume)
+    return [entries for volumes in by_taxonomy.values() if (entries := canvas.present_classes(volumes))]
 
 
 def _with_legend(picture: Picture, views: FrameViews) -> Picture:

@@ -5,6 +5,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from occkit.files import write_bytes
 from occkit.viewer.canvas import Picture, encode
@@ -111,7 +112,17 @@ class Commands:
     """What it does, and the command."""
 
 
-Block = Text | Table | Bars | Key | Figure | Row | Chart | Commands
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A line that leads to a file beside the page."""
+
+    text: str
+    """What is there."""
+    file: str
+    """Its path from the page's folder."""
+
+
+Block = Text | Table | Bars | Key | Figure | Row | Chart | Commands | Link
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +204,8 @@ def _block(block: Block) -> str:
     if isinstance(block, Chart):
         note = f"<figcaption>{_safe(block.caption)}</figcaption>" if block.caption else ""
         return f"<figure>{line_chart(block.lines, x_label=block.x_label, y_label=block.y_label)}{note}</figure>"
+    if isinstance(block, Link):
+        return f'<p><a href="{_safe(quote(block.file))}">{_safe(block.text)}</a></p>'
     steps = "".join(f"<p>{_safe(what)}</p><pre><code>{_safe(line)}</code></pre>" for what, line in block.lines)
     return f'<div class="commands">{steps}</div>'
 
@@ -251,6 +264,7 @@ h1{font-size:2.1rem;line-height:1.2;font-weight:650;letter-spacing:-.02em;margin
 h2{font-size:1.25rem;font-weight:620;letter-spacing:-.01em;margin:3rem 0 .8rem;padding-top:1.1rem;
 border-top:1px solid var(--rule)}
 p{max-width:46rem;margin:.5rem 0}
+a{color:var(--line-0)}
 .lead{font-size:1.1rem;color:var(--soft)}
 .merits{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1rem;margin:1.8rem 0 0}
 .merit{background:var(--plate);border-radius:10px;padding:1rem 1.1rem;display:flex;flex-direction:column}

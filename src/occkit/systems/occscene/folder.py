@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from occkit.data.predictions import prediction_path, read_prediction, write_prediction
+from occkit.data.records import grid_of
 from occkit.data.rig_files import read_rigs, write_rigs
 from occkit.errors import DataError
 from occkit.files import read_image, read_json, write_image, write_json
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.systems.occscene.sampling import Drawn
-from occkit.taxonomy import Taxonomy
+from occkit.taxonomy import TAXONOMIES, Taxonomy
 from occkit.viewer import canvas, draw_perspective, draw_top, save_picture
 from occkit.viewer.canvas import Picture
 from occkit.viewer.figures import KITTI_CAR
@@ -118,7 +119,7 @@ def write_page(out: Path, *, run: str, grid: VoxelGrid, taxonomy: Taxonomy) -> P
     Raises:
         DataError: if a sample is damaged.
     """
-    folders = sorted(path.parent for path in out.glob(f"*/{SAMPLE}"))
+    folders = sample_folders(out)
     sections = tuple(_section(folder, grid, taxonomy) for folder in folders[:_MOST_ON_PAGE])
     left = f" The first {_MOST_ON_PAGE} are shown." if len(folders) > _MOST_ON_PAGE else ""
     lead = f"{len(folders)} scenes that {run} drew from text, with the occupancy that it read in them.{left}"
@@ -137,6 +138,30 @@ def read_sample(folder: Path) -> tuple[Cameras, tuple[str, ...], dict[str, Any]]
         raise DataError(folder / SAMPLE, "expected prompt, seed, frames and occupancy", "draw it again")
     cameras, names = read_rigs(folder)
     return cameras, names, said
+
+
+def sample_folders(out: Path) -> tuple[Path, ...]:
+    """Return the folders of the samples that are drawn, in the order of their names."""
+    return tuple(sorted(path.parent for path in out.glob(f"*/{SAMPLE}")))
+
+
+def read_volume(out: Path, folder: Path, token: str) -> Occupancy:
+    """Read the occupancy of a frame of a sample.
+
+    Args:
+        out: the folder of all samples, whose settings state grid and classes.
+        folder: the sample's.
+        token: the frame's.
+
+    Raises:
+        DataError: if the settings or the volume are damaged.
+    """
+    settings = read_json(out / SETTINGS, max_bytes=2**24)
+    if not isinstance(settings, dict) or settings.get("taxonomy") not in TAXONOMIES:
+        raise DataError(out / SETTINGS, f"expected a taxonomy, one of {', '.join(TAXONOMIES)}", "draw the scenes again")
+    grid = grid_of(settings.get("grid"), out / SETTINGS)
+    volume = read_prediction(prediction_path(folder / "occupancy", token), shape=grid.shape)
+    return Occupancy(semantics=torch.from_numpy(volume), grid=grid, taxonomy=TAXONOMIES[settings["taxonomy"]])
 
 
 def _pictures(folder: Path, names: Sequence[str], frames: int) -> list[tuple[str, Picture]]:
