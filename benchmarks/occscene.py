@@ -1,4 +1,4 @@
-"""OccScene on the small street: seconds a scene, and what reading the estimate adds to drawing from text alone."""
+"""OccScene on the small street with six cameras: seconds a scene, and what reading adds to drawing from text alone."""
 
 from dataclasses import replace
 
@@ -39,4 +39,4 @@ def drawing_rows(recipe: Recipe, *, steps: int = 25, every: int = 5, repeats: in
 
 def run() -> list[Row]:
     """Measure drawing."""
-    return drawing_rows(occscene.nano_street())
+    return drawing_rows(occscene.nano_surround())

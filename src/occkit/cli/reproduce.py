@@ -26,6 +26,8 @@ class Args:
 
     system: tyro.conf.Positional[str]
     """Name of a system, such as lift, or a FILE.py with a function claim(); another claim is radocc.effects."""
+    quick: bool = False
+    """The claim's short form, with fewer arms, where a system has one (occscene): that of `<system>.quick`."""
     seeds: int | None = None
     """Number of seeds; the claim's own number by default."""
     world_seed: int = 0
@@ -48,11 +50,14 @@ def main(argv: list[str]) -> int:
     from occkit.training.claim_results import load_claim
     from occkit.training.claim_run import run_claim
 
-    claim = load_claim(args.system)
+    system = args.system
+    if args.quick:
+        system += "_quick" if "." in system else ".quick"
+    claim = load_claim(system)
     out = args.out or Path("runs") / f"reproduce-{claim.system}"
     seeds = range(claim.seeds if args.seeds is None else args.seeds)
     outcome = run_claim(
-        args.system,
+        system,
         out,
         _make_world,
         seeds=seeds,

@@ -73,7 +73,7 @@ class Args:
     """Data root to write; an interrupted one is continued."""
     format: Literal["nuscenes", "semantickitti", "nyuv2"] = "nuscenes"
     """Layout: nuScenes tables with Occ3D labels, SemanticKITTI sequences, or rooms as SSCNet laid NYUv2 out."""
-    preset: Literal["nano", "occ3d", "kitti", "kitti-nano", "room", "room-nano"] | None = None
+    preset: Literal["nano", "front-nano", "occ3d", "kitti", "kitti-nano", "room", "room-nano"] | None = None
     """Size of volume and images; by default nano, kitti-nano for SemanticKITTI, room-nano for NYUv2."""
     scenes: int = 12
     """Training and validation scenes together; in NYUv2's layout a scene is a room with one frame."""
@@ -92,7 +92,11 @@ class Args:
     knobs: tyro.conf.OmitArgPrefixes[Knobs] = Knobs()
 
 
-_PRESETS = {"nuscenes": ("nano", "occ3d"), "semantickitti": ("kitti-nano", "kitti"), "nyuv2": ("room-nano", "room")}
+_PRESETS = {
+    "nuscenes": ("nano", "front-nano", "occ3d"),
+    "semantickitti": ("kitti-nano", "kitti"),
+    "nyuv2": ("room-nano", "room"),
+}
 """Format -> its presets, the default first."""
 
 

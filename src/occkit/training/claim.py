@@ -12,6 +12,7 @@ from typing import Any, Literal
 from scipy import stats
 
 from occkit.errors import ConfigError
+from occkit.training.evaluate_generation import Judging
 from occkit.training.recipe import RecipeFunction
 
 PRIOR = "prior"
@@ -181,6 +182,8 @@ class Claim:
     `retrieval.image_features.langocc.map` where the features of the validation split are stored."""
     visibility: bool = False
     """Also score arms on SemanticKITTI apart: `visible.miou`, `occluded.miou`, `outside.miou`, ..."""
+    judging: Judging | None = None
+    """Also judge what arms draw that draw at all: `drawn.kernel`, `drawn.words`, `drawn.consistency`, ..."""
     val_frames: int | None = None
     """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5
@@ -204,12 +207,20 @@ class Claim:
                 )
         for arm in self.arms:
             self.start_depth(arm)
+        if self.judging is not None and self.judging.reader not in self.arms:
+            raise ConfigError(f"claim of {self.system}: the reader {self.judging.reader!r} is none of the arms")
+        if self.judging is not None and not set(self.judging.arms) <= set(self.arms) - {self.judging.reader}:
+            raise ConfigError(f"claim of {self.system}: judging names arms that there are not, or the reader itself")
         if self.lesson is not None and self.lesson.teacher not in self.arms:
             raise ConfigError(f"claim of {self.system}: the teacher {self.lesson.teacher!r} is none of the arms")
         for line in self.lines:
             named = {line.arm} if isinstance(line, AtLeast) else {line.arm, line.baseline}
             if not named <= known:
                 raise ConfigError(f"claim of {self.system}: a line names {named - known}; the arms are {sorted(known)}")
+
+    def judges(self, arm: str) -> tuple[str, ...]:
+        """Return the arms that must be trained before the drawings of an arm can be judged."""
+        return () if self.judging is None or arm not in self.judging.arms else (self.judging.reader,)
 
     def start_depth(self, arm: str, *, above: tuple[str, ...] = ()) -> int:
         """Return how many trainings lie before an arm's own.

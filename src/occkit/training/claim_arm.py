@@ -32,6 +32,7 @@ from occkit.training.claim_results import (
 )
 from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
+from occkit.training.evaluate_generation import Judging, evaluate_generation
 from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
 from occkit.training.evaluate_visibility import evaluate_visibility
 from occkit.training.loop import train
@@ -88,6 +89,8 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         if claim.retrieval and isinstance(model, AnswersWords):
             queries = world_queries(_scored(claim, root, _SWEEPS))
             scores |= flatten(flat_retrieval(report_retrieval(model, root, recipe.data, queries, split="val")))
+        if claim.judging is not None and claim.judges(arm):
+            scores |= _judge(claim, claim.judging, model, recipe, root, out, seed)
         if claim.lesson is not None and claim.lesson.teacher == arm:
             _teach(claim, claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
@@ -101,6 +104,21 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             "cpu_s": cpu_s,
         }
         write_json(result_path(out, arm, seed), result)
+
+
+def _judge(
+    claim: Claim, judging: Judging, model: torch.nn.Module, recipe: Recipe, root: Path, out: Path, seed: int
+) -> dict[str, float]:
+    """Return what the drawings of an arm are worth; its first process draws them all."""
+    if not process_state().is_main_process:
+        return {}
+    reader, _ = load_run(run_path(out, judging.reader, seed), weights="last", device=process_device())
+    still = replace(recipe.data, load_depth=False)
+    held_out, training = (open_dataset(root, split=split, config=still) for split in ("val", "train"))
+    found = evaluate_generation(
+        model, reader, held_out, training, judging, protocol=claim.protocols[0], keep=root / "judge", seed=seed
+    )
+    return {f"drawn.{name}": value for name, value in found.items()}
 
 
 def _scored(claim: Claim, root: Path, config: DataConfig) -> FrameDataset:
@@ -139,7 +157,7 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
     run, marker = run_path(out, arm, seed), out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
-    evaluation = ("protocols", "depth", "retrieval", "visibility")
+    evaluation = ("protocols", "depth", "retrieval", "visibility", "judging", "reader")
     identity = {key: value for key, value in identity.items() if key not in evaluation}
     same = marker.is_file() and refreshed(read_json(marker)) == identity
     resume = same and any((run / "state").glob("[0-9]*"))

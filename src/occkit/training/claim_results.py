@@ -4,6 +4,7 @@ Below the output folder: `worlds/<seed>/`, `runs/<arm>-<seed>/` (training runs),
 """
 
 import importlib
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
         identity["retrieval"] = True
     if claim.visibility:
         identity["visibility"] = True
+    if claim.judging is not None and claim.judges(arm):
+        identity["judging"] = json.loads(json.dumps({**asdict(claim.judging), "arms": None}))
+        identity["reader"] = arm_identity(claim, claim.judging.reader, seed, world_seed)
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
     if claim.starts.get(arm):
@@ -99,6 +103,8 @@ def refreshed(kept: Any) -> dict[str, Any]:
         fresh["recipe"] = as_of_today(fresh["recipe"])
     if isinstance(fresh.get("starts"), dict):
         fresh["starts"] = {name: refreshed(one) for name, one in fresh["starts"].items()}
+    if isinstance(fresh.get("reader"), dict):
+        fresh["reader"] = refreshed(fresh["reader"])
     if isinstance(fresh.get("lesson"), dict):
         fresh["lesson"] = fresh["lesson"] | {"recipe": as_of_today(fresh["lesson"].get("recipe"))}
     return fresh

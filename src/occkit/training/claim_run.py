@@ -91,7 +91,7 @@ def run_claim(
         arm, seed = item
         if claim.lesson is not None and arm not in first and _is_taught(claim, arm):
             running[claim.lesson.teacher, seed].result()
-        for name in claim.starts.get(arm, ()):
+        for name in (*claim.starts.get(arm, ()), *claim.judges(arm)):
             running[name, seed].result()
         kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
@@ -117,7 +117,9 @@ def run_claim(
 
 def _turn(claim: Claim, arm: str) -> tuple[int, bool]:
     """Return what decides when an arm's turn comes: nobody waits for one that comes later."""
-    return (0, False) if arm == PRIOR else (claim.start_depth(arm), _is_taught(claim, arm))
+    if arm == PRIOR:
+        return 0, False
+    return max([claim.start_depth(arm), *(1 + claim.start_depth(n) for n in claim.judges(arm))]), _is_taught(claim, arm)
 
 
 def _is_taught(claim: Claim, arm: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Protocol, cast, runtime_checkable
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
+from occkit.geometry import Cameras
 from occkit.samples import Batch, Prediction
 
 
@@ -65,6 +66,25 @@ class AnswersWords(Protocol):
         Args:
             prediction: of the method itself.
             vectors: `[p, c]`, from `encode_words`.
+        """
+        ...
+
+
+@runtime_checkable
+class DrawsScenes(Protocol):
+    """A method that draws what a text says, as cameras would see it, and the occupancy that belongs to it."""
+
+    def draw(self, prompt: str, cameras: Cameras, *, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Draw a scene; the same arguments draw the same.
+
+        Args:
+            prompt: what to draw; longer than the method reads, its end is left out.
+            cameras: `[t, n]`, time 0 is now, at the size of the images.
+            steps: denoising steps.
+            seed: decides everything random.
+
+        Returns:
+            Images `[t, n, 3, h, w]` and ids `[x, y, z]` of the present frame, uint8.
         """
         ...
 

@@ -4,6 +4,7 @@ Labels follow NYUv2's habits (`occkit.data.nyuv2`): voxels that no pixel's ray c
 stands, and empty ones beside the floor's outline are 255. The truth layers keep what is there.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from occkit.world.recording import class_layer
 from occkit.world.render import Exposure, Lens, Picture, render
 from occkit.world.room_scene import Room, RoomConfig
 from occkit.world.room_words import ROOM_WORDS, label_weights, nyuv2_table, raw_table
+from occkit.world.rooms import KINDS
 from occkit.world.words import plural
 
 FOLDERS = {"train": "NYUtrain", "val": "NYUtest"}
@@ -151,6 +153,14 @@ def caption(room: Room, counts: dict[str, int]) -> str:
     if not counts:
         return f"{start}, empty"
     return f"{start}, with {', '.join(plural(name, count) for name, count in counts.items())}"
+
+
+def room_caption_words(most: int = 60) -> tuple[str, ...]:
+    """Return every word that a caption of a room may have, sorted; of numbers those up to `most`."""
+    phrases = [*KINDS, *_LIGHT.values(), "a an empty with"]
+    phrases += [plural(word.name, count) for word in ROOM_WORDS if word.counted for count in (1, 2)]
+    numbers = {str(count) for count in range(1, most + 1)}
+    return tuple(sorted({word for phrase in phrases for word in re.findall(r"\w+", phrase.lower())} | numbers))
 
 
 def write_summary(root: Path, config: RoomConfig, records: list[RoomRecord]) -> None:

@@ -1,7 +1,7 @@
 """The knobs of the world, and the settings they come in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -81,6 +81,15 @@ def nano() -> WorldConfig:
     return WorldConfig(grid=VoxelGrid.from_range((-40, -40, -1), (40, 40, 5.4), 0.8))
 
 
+def front_nano() -> WorldConfig:
+    """One 64 x 176 camera and the 32 m ahead of it at 0.8 m, in nuScenes' layout: hundreds of streets in minutes."""
+    rig = surround_rig(64, 176, beams=24, azimuths=360)
+    ahead = tuple(camera for camera in rig.cameras if camera.name == "CAM_FRONT")
+    return WorldConfig(
+        grid=VoxelGrid.from_range((0, -16, -1), (32, 16, 5.4), 0.8), rig=replace(rig, cameras=ahead), frames=2
+    )
+
+
 def occ3d() -> WorldConfig:
     """Occ3D as it is: 0.4 m voxels, six 1600 x 900 images, 32 beams."""
     return WorldConfig(
@@ -104,7 +113,7 @@ def kitti_nano() -> WorldConfig:
 
 
 PRESETS: Mapping[str, WorldConfig] = MappingProxyType(
-    {"nano": nano(), "occ3d": occ3d(), "kitti": kitti(), "kitti-nano": kitti_nano()}
+    {"nano": nano(), "front-nano": front_nano(), "occ3d": occ3d(), "kitti": kitti(), "kitti-nano": kitti_nano()}
 )
 """Preset name on the command line -> its settings; vary them with `dataclasses.replace`."""
 

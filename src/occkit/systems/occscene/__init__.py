@@ -10,10 +10,9 @@ they are silent is an option with a default of ours. `stages.py` says what learn
 drawn.
 """
 
-from occkit.systems.occscene.claims import CLAIM_WORLD, claim
+from occkit.systems.occscene.claims import claim, quick, rooms, rooms_quick
 from occkit.systems.occscene.network import OccScene, OccSceneConfig
 from occkit.systems.occscene.recipes import (
-    NYU_GRID,
     debug,
     nano,
     nano_room,
@@ -23,10 +22,12 @@ from occkit.systems.occscene.recipes import (
     nano_street_align,
     nano_street_apart,
     nano_street_clip,
-    room_system,
+    nano_surround,
+    nano_surround_align,
+    nano_surround_apart,
+    nano_system,
     sd21_room,
     sd21_street,
-    street_system,
 )
 from occkit.systems.occscene.sampling import Drawn, SamplingConfig, check_cameras, generate
 from occkit.systems.occscene.stages import (
@@ -37,17 +38,8 @@ from occkit.systems.occscene.stages import (
     Sources,
     StageConfig,
 )
-from occkit.systems.occscene.variants import (
-    nano_street_detached,
-    nano_street_flat,
-    nano_street_further,
-    nano_street_noised,
-    nano_street_text,
-)
 
 __all__ = [
-    "CLAIM_WORLD",
-    "NYU_GRID",
     "AlignConfig",
     "ApartConfig",
     "ClipConfig",
@@ -70,13 +62,13 @@ __all__ = [
     "nano_street_align",
     "nano_street_apart",
     "nano_street_clip",
-    "nano_street_detached",
-    "nano_street_flat",
-    "nano_street_further",
-    "nano_street_noised",
-    "nano_street_text",
-    "room_system",
+    "nano_surround",
+    "nano_surround_align",
+    "nano_surround_apart",
+    "nano_system",
+    "quick",
+    "rooms",
+    "rooms_quick",
     "sd21_room",
     "sd21_street",
-    "street_system",
 ]

@@ -1,67 +1,113 @@
-"""What occscene claims of perception; what it claims of the images is measured by `metrics.generation`."""
+"""What occscene claims: of perception, of the images, and of the way in which the occupancy comes into them."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from occkit.systems.occscene.recipes import nano_street, nano_street_align, nano_street_apart
-from occkit.systems.occscene.variants import (
-    nano_street_detached,
-    nano_street_flat,
-    nano_street_further,
-    nano_street_noised,
-    nano_street_text,
-)
-from occkit.training.claim import Claim, Difference, World
+from occkit.nn.alignment import ConcatAlignmentConfig, CrossAttentionAlignmentConfig
+from occkit.systems.occscene.recipes import Place, nano_align, nano_apart, nano_mutual
+from occkit.systems.occscene.variants import aligned_by, detached, flat, further, noised, reader, text
+from occkit.training.claim import Claim, Difference, Line, World
+from occkit.training.evaluate_generation import Judging
 from occkit.training.recipe import Recipe
 
-CLAIM_WORLD = World(scenes=500, options=("--frames", "2"))
-"""400 streets to learn from, 100 others; their variety counts, not how long each drive is."""
+WORLDS = {
+    "street": World(preset="front-nano", scenes=500),
+    "room": World(format="nyuv2", preset="room-nano", scenes=1000),
+}
+"""Streets and rooms to learn from, four fifths of them; their variety counts, not how long each drive is."""
 LABELLED = 100
-"""Frames whose labels are shown; the others have text only."""
+"""Frames whose labels are shown, half of each step's; the others have text and LiDAR depth only."""
 
 
-def few(recipe: Callable[[], Recipe]) -> Callable[[], Recipe]:
-    """Return a recipe that is shown the labels of `LABELLED` frames only."""
-    return lambda: replace(recipe(), max_labelled_frames=LABELLED)
+def _few(make: Callable[[Place], Recipe], place: Place) -> Recipe:
+    return replace(make(place), max_labelled_frames=LABELLED, labelled_share=0.5)
 
 
 def claim() -> Claim:
-    """Whether learning with the generator teaches perception more than learning on, and more than noise alone does."""
-    first = ("apart",)
+    """Outdoors: whether learning with the generator teaches perception more than learning on, and draws better."""
+    return _claim("street", "")
+
+
+def rooms() -> Claim:
+    """The same indoors."""
+    return _claim("room", ".rooms")
+
+
+def quick() -> Claim:
+    """Outdoors, the arms without which nothing is shown: mutual learning against learning on, and against noise."""
+    return _claim("street", ".quick", short=True)
+
+
+def rooms_quick() -> Claim:
+    """The same indoors."""
+    return _claim("room", ".rooms_quick", short=True)
+
+
+def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
+    arms: dict[str, Callable[[Place], Recipe]] = {
+        "reader": reader,
+        "apart": partial(_few, nano_apart),
+        "align": partial(_few, nano_align),
+        "mutual": partial(_few, nano_mutual),
+        "further": partial(_few, further),
+        "noised": partial(_few, noised),
+        "text": partial(_few, text),
+    }
+    if not short:
+        arms |= {
+            "further_3": partial(_few, partial(further, times=3)),
+            "flat": partial(_few, flat),
+            "detached": partial(_few, detached),
+            "concat": partial(_few, partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig())),
+            "attention": partial(
+                _few, partial(aligned_by, name="attention", alignment=CrossAttentionAlignmentConfig())
+            ),
+        }
+    starts = dict.fromkeys(("mutual", "flat", "detached"), ("align",))
+    starts |= dict.fromkeys(("align", "further", "further_3", "noised", "text", "concat", "attention"), ("apart",))
+    drawing = tuple(arm for arm in ("mutual", "text", "align", "concat", "attention") if arm in arms)
+    protocol = "occ3d" if place == "street" else "monoscene"
     return Claim(
-        system="occscene",
+        system=f"occscene{suffix}",
         sentence=(
             "With the labels of 100 frames, perception that learns together with a generator exceeds perception that "
-            "learns on alone for as many steps, and the same with noise added to the photographs."
+            "learns on alone and the same with noise, and a generator that knows what perception reads draws better."
         ),
-        arms={
-            "apart": few(nano_street_apart),
-            "align": few(nano_street_align),
-            "mutual": few(nano_street),
-            "further": few(nano_street_further),
-            "noised": few(nano_street_noised),
-            "flat": few(nano_street_flat),
-            "detached": few(nano_street_detached),
-            "text": few(nano_street_text),
-        },
-        starts={
-            "align": first,
-            "further": first,
-            "noised": first,
-            "mutual": ("align",),
-            "flat": ("align",),
-            "detached": ("align",),
-            "text": first,
-        },
-        lines=(
-            Difference(arm="mutual", baseline="further", metric="occ3d.miou"),
-            Difference(arm="mutual", baseline="noised", metric="occ3d.miou"),
-            Difference(arm="mutual", baseline="detached", metric="occ3d.miou"),
-            Difference(arm="mutual", baseline="flat", metric="occ3d.miou"),
-            Difference(arm="mutual", baseline="text", metric="occ3d.miou"),
-        ),
-        protocols=("occ3d",),
-        world=CLAIM_WORLD,
+        arms={name: partial(make, place) for name, make in arms.items()},
+        starts={arm: before for arm, before in starts.items() if arm in arms},
+        lines=_lines(protocol, short=short),
+        protocols=(protocol,),
+        world=WORLDS[place],
+        judging=Judging(reader="reader", arms=drawing),
         val_frames=100,
         seeds=3,
+    )
+
+
+def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
+    """Return what must hold; distances are lower where images are better, so there the baseline's must exceed."""
+    miou = f"{protocol}.miou"
+    lines: tuple[Line, ...] = (
+        Difference(arm="mutual", baseline="further", metric=miou),
+        Difference(arm="mutual", baseline="noised", metric=miou),
+        Difference(arm="text", baseline="mutual", metric="drawn.kernel"),
+        Difference(arm="mutual", baseline="text", metric="drawn.consistency"),
+        Difference(arm="mutual", baseline="text", metric="drawn.words"),
+    )
+    if short:
+        return lines
+    return (
+        *lines,
+        Difference(arm="mutual", baseline="further_3", metric=miou),
+        Difference(arm="mutual", baseline="flat", metric=miou),
+        Difference(arm="mutual", baseline="detached", metric=miou),
+        *(
+            Difference(arm=first, baseline=second, metric=metric)
+            for rival in ("concat", "attention")
+            for first, second, metric in (
+                (rival, "align", "drawn.kernel"),
+                ("align", rival, "drawn.consistency"),
+            )
+        ),
     )

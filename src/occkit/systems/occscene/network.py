@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError, DataError
-from occkit.geometry import VoxelGrid
+from occkit.geometry import Cameras, VoxelGrid
 from occkit.nn.alignment import AlignmentConfig, DualAlignmentConfig, Views
 from occkit.nn.diffusion import DenoiserConfig, PromptStates
 from occkit.nn.diffusion_weights import is_diffusers_folder, load_diffusers_folder
@@ -339,6 +339,17 @@ class OccScene(nn.Module):
             )
         if batch.occupancy is None and not (isinstance(self.stage, ApartConfig) and not self.stage.perception):
             raise ConfigError(f"OccScene: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
+
+    def draw(self, prompt: str, cameras: Cameras, *, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Draw a scene with the defaults of `sampling.SamplingConfig`; see `training.system.DrawsScenes`.
+
+        Raises:
+            ConfigError: as `sampling.generate`.
+        """
+        from occkit.systems.occscene.sampling import SamplingConfig, generate  # which draws with this class
+
+        drawn = generate(self, prompt, cameras, sampling=SamplingConfig(steps=steps), seed=seed)
+        return drawn.images, drawn.semantics[0]
 
     def start_from(self, folder: Path) -> tuple[str, ...]:
         """Take over a run of this system, a run of the perception network, or a folder of Stable Diffusion.

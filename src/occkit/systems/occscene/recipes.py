@@ -1,10 +1,12 @@
 """The trainings of OccScene: a small street on two cores, and Stable Diffusion's sizes."""
 
 from dataclasses import replace
+from typing import Literal
 
 from occkit.data import DataConfig
+from occkit.data.nyuv2 import NYUV2_GRID
 from occkit.geometry import VoxelGrid
-from occkit.losses import VoxelLossConfig
+from occkit.losses import VoxelLossConfig, inverse_power_weights
 from occkit.nn.alignment import CameraEncodingConfig, DualAlignmentConfig
 from occkit.nn.backbones import SmallConvNetConfig
 from occkit.nn.blocks import GroupNormConfig
@@ -18,39 +20,53 @@ from occkit.nn.prompt_encoders import ClipPromptConfig, WordPromptConfig
 from occkit.nn.volumes import VolumeNetConfig
 from occkit.systems.lift import NANO_KITTI_GRID, LiftConfig, LiftLossConfig, r50_kitti
 from occkit.systems.lift import nano as nano_lift
+from occkit.systems.monoscene import NYUV2_WEIGHTS
 from occkit.systems.occscene.network import OccSceneConfig
 from occkit.systems.occscene.stages import AlignConfig, ApartConfig, ClipConfig, MutualConfig, StageConfig
+from occkit.taxonomy import OCC3D_VOXEL_COUNTS
 from occkit.training.optim import Constant, OptimConfig
 from occkit.training.recipe import Recipe
+from occkit.world.nyuv2 import room_caption_words
 from occkit.world.recording import caption_words
 
-NYU_GRID = VoxelGrid(origin=(0.0, -2.4, -1.44), voxel_size=(0.08, 0.08, 0.08), shape=(60, 60, 36))
-"""NYUv2's box, 4.8 x 4.8 x 2.88 m, in 60 x 60 x 36 voxels of 8 cm, before the camera."""
+Place = Literal["street", "room"]
+"""Where the small trainings take place: a street seen by one camera (preset front-nano), or NYUv2's rooms."""
+FRONT_GRID = VoxelGrid.from_range((0, -16, -1), (32, 16, 5.4), 0.8)
+"""What lies ahead in 40 x 40 x 8 voxels of 0.8 m: the world's front-nano preset."""
 _GROUPS = GroupNormConfig()
-_CAPTION_WORDS = caption_words()
-_ROOM_WORDS = (
-    *("a", "room", "with", "bed", "bedroom", "chair", "kitchen", "living", "office", "picture", "sofa", "table", "tv"),
-    *("bath", "bathroom", "bookshelf", "cabinet", "ceiling", "desk", "door", "floor", "furniture", "lamp", "objects"),
-    *("wall", "window", "scene", "small", "large", "nothing", "bright", "dark", "dining", "and", "of", "in", "the"),
-    *map(str, range(1, 13)),
-)
+_VOXELS = VoxelLossConfig(lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False)
+_STREET_WORDS, _ROOM_WORDS = caption_words(), room_caption_words()
+_DEPTHS = {"street": (1.0, 37.0, 1.5), "room": (0.4, 5.2, 0.2)}
+"""First and last depth of the bins, and their width, metres."""
 
 
-def _perception(grid: VoxelGrid, taxonomy: str, *, bins: DepthBins) -> LiftConfig:
-    """Return the small network in the loop: depth-aware lifting of 48 channels at two voxels a cell."""
+def _perception(place: Place, *, channels: int, stride: tuple[int, int, int]) -> LiftConfig:
+    """Return the small network in the loop: depth-aware lifting into `stride` voxels a cell."""
+    street = place == "street"
+    start, stop, step = _DEPTHS[place]
     return LiftConfig(
-        taxonomy=taxonomy,
-        grid=grid,
-        lift_stride=(2, 2, 2),
+        taxonomy="occ3d" if street else "nyuv2",
+        grid=FRONT_GRID if street else NYUV2_GRID,
+        lift_stride=stride,
         backbone=SmallConvNetConfig(widths=(16, 32, 48), blocks=(0, 1, 1), out_stages=(1, 2), norm=_GROUPS),
         neck=ConcatNeckConfig(channels=48, norm=_GROUPS),
-        depth=DepthNetConfig(bins=bins, context_channels=24, hidden=32, depth_blocks=1, norm=_GROUPS),
+        depth=DepthNetConfig(
+            bins=DepthBins(start=start, stop=stop, step=step),
+            context_channels=channels,
+            hidden=32,
+            depth_blocks=1,
+            norm=_GROUPS,
+        ),
         head=VolumeHeadConfig(
-            net=VolumeNetConfig(widths=(24, 48), blocks=(1, 1), strides=(1, 2), channels=24, norm=_GROUPS), hidden=24
+            net=VolumeNetConfig(
+                widths=(channels, 2 * channels), blocks=(1, 1), strides=(1, 2), channels=channels, norm=_GROUPS
+            ),
+            hidden=channels,
         ),
         losses=LiftLossConfig(
-            voxels=VoxelLossConfig(
-                lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False
+            voxels=replace(
+                _VOXELS,
+                class_weights=inverse_power_weights(OCC3D_VOXEL_COUNTS, power=0.1) if street else NYUV2_WEIGHTS,
             ),
             depth=0.5,
             depth_kind="categorical",
@@ -58,33 +74,21 @@ def _perception(grid: VoxelGrid, taxonomy: str, *, bins: DepthBins) -> LiftConfi
     )
 
 
-def _surround() -> LiftConfig:
-    """Return `lift.nano`'s network: six cameras all around, its image network learning alone at first."""
-    system = nano_lift().system
-    assert isinstance(system, LiftConfig)
-    return replace(system, image_steps=300)
-
-
-_ROOM = _perception(NYU_GRID, "nyuv2", bins=DepthBins(start=0.4, stop=5.2, step=0.2))
-
-
 def _debug_system() -> OccSceneConfig:
-    street = _perception(NANO_KITTI_GRID, "semantickitti", bins=DepthBins(start=2.0, stop=50.0, step=2.0))
     perception = replace(
-        street,
-        lift_stride=(4, 4, 4),
+        _perception("street", channels=8, stride=(4, 4, 4)),
+        taxonomy="semantickitti",
+        grid=NANO_KITTI_GRID,
+        losses=LiftLossConfig(voxels=replace(_VOXELS, class_weights=None), depth=0.5, depth_kind="categorical"),
         backbone=SmallConvNetConfig(widths=(8, 16), blocks=(0, 0), out_stages=(1,), norm=_GROUPS),
         neck=ConcatNeckConfig(channels=16, norm=_GROUPS),
         depth=DepthNetConfig(
             bins=DepthBins(start=2.0, stop=50.0, step=8.0), context_channels=8, hidden=16, depth_blocks=1, norm=_GROUPS
         ),
-        head=VolumeHeadConfig(
-            net=VolumeNetConfig(widths=(8, 16), blocks=(1, 1), strides=(1, 2), channels=8, norm=_GROUPS), hidden=16
-        ),
     )
     return OccSceneConfig(
         perception=perception,
-        prompts=WordPromptConfig(words=_CAPTION_WORDS, width=16, layers=1, heads=2),
+        prompts=WordPromptConfig(words=_STREET_WORDS, width=16, layers=1, heads=2),
         codec=PixelCodecConfig(square=4),
         denoiser=DenoiserConfig(
             channels=(16, 32),
@@ -117,68 +121,77 @@ def debug() -> Recipe:
     )
 
 
-def street_system(stage: StageConfig) -> OccSceneConfig:
-    """Return the small street in a stage: six images of 32 x 88 pixels, 100 x 100 x 8 voxels of 0.8 m."""
+def nano_system(place: Place, stage: StageConfig, *, channels: int = 16) -> OccSceneConfig:
+    """Return the small system in a stage: one image of 32 x 88 (street) or 48 x 64 pixels (room), drawn as pixels.
+
+    Args:
+        place: where.
+        stage: what learns.
+        channels: of perception's volume.
+    """
+    street = place == "street"
+    near, far, _ = _DEPTHS[place]
     return OccSceneConfig(
-        perception=_surround(),
-        prompts=WordPromptConfig(words=_CAPTION_WORDS),
+        perception=_perception(place, channels=channels, stride=(2, 2, 2) if street else (4, 4, 4)),
+        prompts=WordPromptConfig(words=_STREET_WORDS if street else _ROOM_WORDS),
         codec=PixelCodecConfig(square=2),
         denoiser=DenoiserConfig(
-            channels=(48, 64, 96),
+            channels=(32, 48, 64),
             attention=(False, True, True),
-            heads=(2, 2, 3),
+            heads=(2, 2, 2),
             layers=1,
             text_width=64,
             norm_groups=16,
-            across_cameras=True,
         ),
-        alignment=DualAlignmentConfig(encoding=CameraEncodingConfig(near=1.0, far=50.0)),
+        alignment=DualAlignmentConfig(encoding=CameraEncodingConfig(near=near, far=far)),
         stage=stage,
     )
 
 
-def room_system(stage: StageConfig) -> OccSceneConfig:
-    """Return the small room in a stage: 48 x 64 pixels of one camera, 60 x 60 x 36 voxels of 8 cm."""
-    street = street_system(stage)
-    return replace(
-        street,
-        perception=_ROOM,
-        prompts=WordPromptConfig(words=_ROOM_WORDS),
-        denoiser=replace(street.denoiser, across_cameras=False),
-        alignment=DualAlignmentConfig(encoding=CameraEncodingConfig(near=0.4, far=5.2)),
-    )
-
-
-def nano_of(name: str, system: OccSceneConfig, *, steps: int, lr: float) -> Recipe:
-    """Return the small training of a system under a name: two streets or eight rooms a step."""
-    rooms = system.taxonomy == "nyuv2"
+def nano_of(place: Place, name: str, system: OccSceneConfig, *, steps: int, lr: float, batch_size: int = 4) -> Recipe:
+    """Return the small training of a system, named `nano_<place>` and, after that, `name`."""
     return Recipe(
-        name=f"occscene.{name}",
+        name="occscene." + "_".join(filter(None, ("nano", place, name))),
         system=system,
-        data=DataConfig(image_size=(48, 64) if rooms else (32, 88), num_past=system.clip.num_past),
+        data=DataConfig(image_size=(32, 88) if place == "street" else (48, 64), num_past=system.clip.num_past),
         optim=OptimConfig(lr=lr, warmup_steps=50, clip_norm=1.0),
         steps=steps,
-        batch_size=8 if rooms else 2,
+        batch_size=batch_size,
         ema_decay=0.995,
         evaluate_every=steps,
-        protocols=("semantickitti",) if rooms else ("occ3d",),
+        protocols=("occ3d",) if place == "street" else ("monoscene",),
         max_val_frames=100,
     )
 
 
+def nano_apart(place: Place) -> Recipe:
+    """Stage 0: perception on photographs, the denoiser on text, side by side."""
+    return nano_of(place, "apart", nano_system(place, ApartConfig()), steps=1200, lr=1e-3, batch_size=8)
+
+
+def nano_align(place: Place) -> Recipe:
+    """Stage 1: the denoiser learns to use an occupancy; `--start` with a run of stage 0."""
+    return nano_of(place, "align", nano_system(place, AlignConfig()), steps=300, lr=3e-4)
+
+
+def nano_mutual(place: Place) -> Recipe:
+    """Stage 2: both learn from each other; `--start` with a run of stage 1."""
+    return nano_of(place, "", nano_system(place, MutualConfig()), steps=600, lr=3e-4)
+
+
 def nano_street_apart() -> Recipe:
-    """Stage 0 of the small street: perception on photographs, the denoiser on text, side by side."""
-    return nano_of("nano_street_apart", street_system(ApartConfig()), steps=2400, lr=1e-3)
+    """Stage 0 of the small street."""
+    return nano_apart("street")
 
 
 def nano_street_align() -> Recipe:
-    """Stage 1: the denoiser learns to use an occupancy; `--start` with a run of stage 0."""
-    return nano_of("nano_street_align", street_system(AlignConfig()), steps=600, lr=3e-4)
+    """Stage 1 of the small street; `--start` with a run of stage 0."""
+    return nano_align("street")
 
 
 def nano_street() -> Recipe:
-    """Stage 2: both learn from each other; `--start` with a run of stage 1."""
-    return nano_of("nano_street", street_system(MutualConfig()), steps=1200, lr=3e-4)
+    """Stage 2 of the small street; `--start` with a run of stage 1."""
+    return nano_mutual("street")
 
 
 def nano() -> Recipe:
@@ -188,24 +201,54 @@ def nano() -> Recipe:
 
 def nano_street_clip() -> Recipe:
     """`nano_street` over four frames that share one occupancy; `--start` with a run of stage 1 of single frames."""
-    system = street_system(MutualConfig())
+    system = nano_system("street", MutualConfig())
     system = replace(system, denoiser=replace(system.denoiser, temporal=True), clip=ClipConfig(num_past=3))
-    return replace(nano_of("nano_street_clip", system, steps=1200, lr=3e-4), batch_size=1)
+    return nano_of("street", "clip", system, steps=600, lr=3e-4, batch_size=2)
 
 
 def nano_room_apart() -> Recipe:
     """Stage 0 of the small room."""
-    return nano_of("nano_room_apart", room_system(ApartConfig()), steps=2400, lr=1e-3)
+    return nano_apart("room")
 
 
 def nano_room_align() -> Recipe:
     """Stage 1 of the small room; `--start` with a run of stage 0."""
-    return nano_of("nano_room_align", room_system(AlignConfig()), steps=600, lr=3e-4)
+    return nano_align("room")
 
 
 def nano_room() -> Recipe:
     """Stage 2 of the small room; `--start` with a run of stage 1."""
-    return nano_of("nano_room", room_system(MutualConfig()), steps=1200, lr=3e-4)
+    return nano_mutual("room")
+
+
+def _surround(name: str, stage: StageConfig, *, steps: int, lr: float) -> Recipe:
+    """Return the small street with six cameras all around: `lift.nano`'s network in the loop, 100 x 100 x 8 voxels."""
+    perception = nano_lift().system
+    assert isinstance(perception, LiftConfig)
+    street = nano_system("street", stage)
+    system = replace(
+        street,
+        perception=replace(perception, image_steps=300),
+        denoiser=replace(street.denoiser, channels=(48, 64, 96), heads=(2, 2, 3), across_cameras=True),
+        alignment=DualAlignmentConfig(encoding=CameraEncodingConfig(near=1.0, far=50.0)),
+    )
+    recipe = nano_of("street", name, system, steps=steps, lr=lr, batch_size=2)
+    return replace(recipe, name=f"occscene.{name}")
+
+
+def nano_surround_apart() -> Recipe:
+    """Stage 0 of the small street with six cameras: an hour and more on two cores."""
+    return _surround("nano_surround_apart", ApartConfig(), steps=2400, lr=1e-3)
+
+
+def nano_surround_align() -> Recipe:
+    """Stage 1 of it; `--start` with a run of stage 0."""
+    return _surround("nano_surround_align", AlignConfig(), steps=600, lr=3e-4)
+
+
+def nano_surround() -> Recipe:
+    """Stage 2 of it; `--start` with a run of stage 1."""
+    return _surround("nano_surround", MutualConfig(), steps=1200, lr=3e-4)
 
 
 def stable_diffusion(perception: LiftConfig, *, near: float, far: float, clip: ClipConfig) -> OccSceneConfig:
@@ -240,7 +283,7 @@ def sd21_room() -> Recipe:
     room = replace(
         perception,
         taxonomy="nyuv2",
-        grid=NYU_GRID,
+        grid=NYUV2_GRID,
         lift_stride=(1, 1, 1),
         depth=replace(perception.depth, bins=bins),
     )

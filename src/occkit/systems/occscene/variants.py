@@ -1,40 +1,55 @@
-"""The small street with one thing changed: what perception learns alone, and what each part of the loop is worth."""
+"""The small trainings with one thing changed: what perception learns alone, and what each part of the loop is worth."""
 
 from dataclasses import replace
 
-from occkit.systems.occscene.recipes import nano_of, nano_street, street_system
-from occkit.systems.occscene.stages import ApartConfig, MutualConfig, StageConfig
+from occkit.nn.alignment import AlignmentConfig
+from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
+from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, StageConfig
 from occkit.training.recipe import Recipe
 
 
-def _instead(name: str, stage: StageConfig) -> Recipe:
-    return nano_of(name, street_system(stage), steps=nano_street().steps, lr=nano_street().optim.lr)
+def _instead(place: Place, name: str, stage: StageConfig, *, times: int = 1) -> Recipe:
+    mutual = nano_mutual(place)
+    return nano_of(place, name, nano_system(place, stage), steps=times * mutual.steps, lr=mutual.optim.lr)
 
 
-def nano_street_further() -> Recipe:
-    """Control: perception learns on from photographs alone, for as many steps as `nano_street`."""
-    return _instead("nano_street_further", ApartConfig(generation=False))
+def reader(place: Place) -> Recipe:
+    """Who judges drawings: perception alone, on photographs with all labels, wider than that of any arm."""
+    system = nano_system(place, ApartConfig(generation=False), channels=24)
+    return nano_of(place, "reader", system, steps=1200, lr=1e-3, batch_size=8)
 
 
-def nano_street_noised() -> Recipe:
+def further(place: Place, *, times: int = 1) -> Recipe:
+    """Control: perception learns on from photographs alone, for so many times the steps of the mutual stage."""
+    name = "further" if times == 1 else f"further_{times}"
+    return _instead(place, name, ApartConfig(generation=False), times=times)
+
+
+def noised(place: Place) -> Recipe:
     """Control: the same, half of the photographs with noise added at the same levels and weights. No generator."""
-    return _instead("nano_street_noised", ApartConfig(generation=False, noised=0.5))
+    return _instead(place, "noised", ApartConfig(generation=False, noised=0.5))
 
 
-def nano_street_flat() -> Recipe:
-    """`nano_street` whose occupancy losses weigh the same at all noise levels."""
-    return _instead("nano_street_flat", MutualConfig(gate="none"))
+def flat(place: Place) -> Recipe:
+    """The mutual stage whose occupancy losses weigh the same at all noise levels."""
+    return _instead(place, "flat", MutualConfig(gate="none"))
 
 
-def nano_street_detached() -> Recipe:
-    """`nano_street` without gradients between the two: each sees what the other says, and nothing flows back."""
+def detached(place: Place) -> Recipe:
+    """The mutual stage without gradients between the two: each sees what the other says, and nothing flows back."""
     stage = MutualConfig(generation_teaches_perception=False, perception_teaches_generation=False)
-    return _instead("nano_street_detached", stage)
+    return _instead(place, "detached", stage)
 
 
-def nano_street_text() -> Recipe:
-    """`nano_street` whose denoiser never sees an occupancy: perception still learns from its estimates."""
-    recipe = nano_street()
-    return replace(
-        recipe, name="occscene.nano_street_text", system=replace(street_system(MutualConfig()), alignment=None)
-    )
+def text(place: Place) -> Recipe:
+    """The mutual stage whose denoiser never sees an occupancy: perception still learns from its estimates."""
+    recipe = nano_mutual(place)
+    system = replace(nano_system(place, MutualConfig()), alignment=None)
+    return replace(recipe, name=f"{recipe.name}_text", system=system)
+
+
+def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
+    """Stage 1 with another way for the occupancy to come in."""
+    recipe = nano_align(place)
+    system = replace(nano_system(place, AlignConfig()), alignment=alignment)
+    return replace(recipe, name=f"{recipe.name}_{name}", system=system)

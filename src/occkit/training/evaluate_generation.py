@@ -1,0 +1,172 @@
+"""What scenes that a model draws are worth: like photographs, as the text says, one with their occupancy, and new.
+
+Every held-out frame with a caption lends its text and its cameras; its photograph is what the drawn image is held
+beside. Two networks judge, which learnt from photographs alone: a `WordJudge` looks at the images, and a reader, a run
+of any system that reads images, says which occupancy they show.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from occkit.data.frames import FrameDataset
+from occkit.errors import ConfigError, DataError
+from occkit.metrics import Evaluator
+from occkit.metrics.generation import FeatureSet, compare
+from occkit.samples import Batch, Occupancy, Sample, collate
+from occkit.training.system import DrawsScenes, predict
+from occkit.training.word_judge import WordJudge, WordJudgeConfig, shown_words, train_judge, word_scores
+
+_AT_ONCE = 64
+"""Images that the judge looks at together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """How drawn scenes are judged."""
+
+    reader: str
+    """Name of the arm that reads occupancy from images: trained on photographs alone."""
+    arms: tuple[str, ...]
+    """Names of the arms whose drawings are judged."""
+    frames: int = 100
+    """Held-out frames whose text is drawn, evenly spread."""
+    steps: int = 20
+    """Denoising steps."""
+    judge: WordJudgeConfig = field(default_factory=WordJudgeConfig)
+    """The network that looks at images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scenes:
+    """Drawn scenes beside the photographs whose text they were drawn from."""
+
+    photographs: list[UInt8[Tensor, "3 h w"]]
+    drawn: list[UInt8[Tensor, "3 h w"]]
+    captions: list[str]
+    consistent: Evaluator
+    """What the reader reads in the drawn images, against the occupancy that was drawn with them."""
+    labelled: Evaluator
+    """The same against the labels of the frames: how much of the layout the text alone says."""
+
+
+def evaluate_generation(
+    model: nn.Module,
+    reader: nn.Module,
+    held_out: FrameDataset,
+    training: FrameDataset,
+    config: Judging,
+    *,
+    protocol: str,
+    keep: Path,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the scores of what a model draws for the texts and cameras of held-out frames.
+
+    Args:
+        model: a system that is also `DrawsScenes`, in evaluation mode.
+        reader: a system that reads images.
+        held_out: frames with captions and labels.
+        training: the photographs that the model learnt from.
+        config: how.
+        protocol: under which the reader's occupancy is compared.
+        keep: folder for the judge's weights, so that all arms of a world have one judge.
+        seed: of the drawings.
+
+    Returns:
+        `frechet`, `kernel`, `nearest`, `diversity` and `diversity_of_photographs` on the judge's features; `words` and
+        `words_of_photographs` (0.5 is chance); `consistency` and `layout`, mIoU of what is read in the images against
+        what was drawn with them, and against the frames' labels.
+
+    Raises:
+        ConfigError: if the model does not draw.
+        DataError: if frames have no captions, or captions with nothing to tell apart.
+    """
+    if not isinstance(model, DrawsScenes):
+        raise ConfigError(f"{type(model).__name__} does not draw; judge a run of occscene")
+    photographs, captions = _photographs(training)
+    judge = train_judge(config.judge, photographs, captions, keep / "judge.safetensors")
+    scenes = _draw(model, reader, held_out.spread(config.frames), config, protocol=protocol, seed=seed)
+    name = f"WordJudge {config.judge.widths} at {photographs.shape[2]} x {photographs.shape[3]}"
+    real, drawn = torch.stack(scenes.photographs), torch.stack(scenes.drawn)
+    sets = [FeatureSet(network=name, values=_features(judge, images)) for images in (drawn, real, photographs)]
+    scores = compare(*sets)
+    shown = shown_words(scenes.captions, judge.words)
+    return {
+        "frechet": scores.frechet,
+        "kernel": scores.kernel,
+        "nearest": scores.nearest,
+        "diversity": scores.diversity,
+        "diversity_of_photographs": scores.diversity_of_photographs,
+        "words": word_scores(_scores(judge, drawn), shown),
+        "words_of_photographs": word_scores(_scores(judge, real), shown),
+        "consistency": _miou(scenes.consistent, protocol),
+        "layout": _miou(scenes.labelled, protocol),
+    }
+
+
+def _photographs(dataset: FrameDataset) -> tuple[UInt8[Tensor, "n 3 h w"], list[str]]:
+    """Return the first camera's images and the captions of a data set."""
+    images, captions = list[Tensor](), list[str]()
+    for index in range(len(dataset)):
+        sample = dataset.sample(index)
+        images.append(sample.images[0, 0])
+        captions.append(_caption(sample, dataset))
+    return torch.stack(images), captions
+
+
+def _caption(sample: Sample, dataset: FrameDataset) -> str:
+    if sample.caption is None:
+        raise DataError(dataset.root, f"frame {sample.token} has no caption", "judge a generated world, which has")
+    return sample.caption
+
+
+def _draw(
+    model: DrawsScenes, reader: nn.Module, dataset: FrameDataset, config: Judging, *, protocol: str, seed: int
+) -> _Scenes:
+    consistent, labelled = (Evaluator((protocol,), mask="none") for _ in range(2))
+    scenes = _Scenes(photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled)
+    for index in range(len(dataset)):
+        sample = dataset.sample(index)
+        caption = _caption(sample, dataset)
+        images, semantics = model.draw(caption, sample.cameras, steps=config.steps, seed=seed + index)
+        read = _read(reader, sample, images)
+        drawn = Occupancy(semantics=semantics.cpu(), grid=sample.grid, taxonomy=sample.taxonomy)
+        consistent.add(sample.token, read, drawn)
+        if sample.occupancy is None:
+            raise DataError(dataset.root, f"frame {sample.token} has no label", "judge frames that have one")
+        labelled.add(sample.token, read, sample.occupancy)
+        scenes.photographs.append(sample.images[0, 0])
+        scenes.drawn.append(images[0, 0].cpu())
+        scenes.captions.append(caption)
+    return scenes
+
+
+@torch.no_grad()
+def _read(reader: nn.Module, sample: Sample, images: UInt8[Tensor, "t n 3 h w"]) -> UInt8[np.ndarray, "x y z"]:
+    """Return the ids that a reader sees in drawn images of a frame."""
+    batch = collate([sample])
+    device = next(reader.parameters()).device
+    seen = Batch(
+        tokens=batch.tokens, images=images[None], cameras=batch.cameras, grid=batch.grid, taxonomy=batch.taxonomy
+    )
+    return predict(reader, seen.to(device)).semantics()[0].cpu().numpy()
+
+
+@torch.no_grad()
+def _features(judge: WordJudge, images: UInt8[Tensor, "n 3 h w"]) -> np.ndarray:
+    return np.concatenate([judge.features(part).numpy() for part in images.split(_AT_ONCE)])
+
+
+@torch.no_grad()
+def _scores(judge: WordJudge, images: UInt8[Tensor, "n 3 h w"]) -> np.ndarray:
+    return np.concatenate([judge(part).numpy() for part in images.split(_AT_ONCE)])
+
+
+def _miou(evaluator: Evaluator, protocol: str) -> float:
+    value = evaluator.report()[protocol]["miou"]
+    return value if isinstance(value, float) else float("nan")

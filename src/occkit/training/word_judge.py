@@ -1,0 +1,138 @@
+"""A network that says which words of its caption an image shows: what judges drawn images, and never saw one.
+
+It is trained on photographs alone. Its pooled features stand where Inception's do for large images; they are its own,
+and its figures must not be put beside those of another network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from occkit.errors import DataError
+from occkit.files import write_json
+from occkit.nn.backbones import SmallConvNetConfig
+from occkit.nn.blocks import GroupNormConfig
+from occkit.training.checkpoint import load_weights, write_tensors
+
+_FEWEST = 0.05
+"""Words that fewer captions have, or lack, are not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordJudgeConfig:
+    """How the judge looks and how long it learns."""
+
+    widths: tuple[int, ...] = (24, 48, 64)
+    """Channels of its stages, each at half the size of the one before."""
+    steps: int = 500
+    """Training steps."""
+    batch_size: int = 16
+    """Photographs a step."""
+    lr: float = 3e-3
+    """Learning rate of AdamW, falling along a cosine."""
+    seed: int = 1_000_003
+    """Of weights and batches: not that of any arm."""
+
+
+class WordJudge(nn.Module):
+    """A small convolutional network over one image: pooled features, and a score for each word."""
+
+    def __init__(self, config: WordJudgeConfig, words: Sequence[str]) -> None:
+        super().__init__()
+        self.words = tuple(words)
+        stages = len(config.widths)
+        self.backbone = SmallConvNetConfig(
+            widths=config.widths, blocks=(1,) * stages, out_stages=(stages - 1,), norm=GroupNormConfig()
+        ).build()
+        self.scores = nn.Linear(config.widths[-1], len(self.words))
+
+    def features(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
+        """Return the mean over the image of the last stage."""
+        maps = self.backbone(images.float() / 127.5 - 1)[-1]
+        return cast(Tensor, maps.mean(dim=(-2, -1)))
+
+    def forward(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b w"]:
+        """Return a score for each word; above 0 the image shows it more likely than not."""
+        return self.scores(self.features(images))
+
+
+def words_to_judge(captions: Sequence[str]) -> tuple[str, ...]:
+    """Return the words that enough captions have and enough lack, sorted; numbers are none."""
+    said = [_words(caption) for caption in captions]
+    count = {word: sum(word in words for words in said) for word in set[str]().union(*said)}
+    most = (1 - _FEWEST) * len(said)
+    return tuple(sorted(word for word, n in count.items() if _FEWEST * len(said) <= n <= most and not word.isdigit()))
+
+
+def shown_words(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndarray, "b w"]:
+    """Return which words each caption has."""
+    return np.array([[word in _words(caption) for word in words] for caption in captions], np.bool_)
+
+
+def train_judge(
+    config: WordJudgeConfig, images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], path: Path
+) -> WordJudge:
+    """Return a judge trained on photographs, or the one that is kept at `path`.
+
+    Args:
+        config: how.
+        images: one camera's photographs.
+        captions: of each.
+        path: a safetensors file, kept with a `.json` of its words beside it.
+
+    Raises:
+        DataError: if no word can be judged by these captions, or the file is another judge's.
+    """
+    words = words_to_judge(captions)
+    if not words:
+        raise DataError(path, "no word is in some captions and not in others", "judge a larger or more varied set")
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        judge = WordJudge(config, words)
+        if path.is_file():
+            load_weights(judge, path)
+            return judge.eval()
+        optimiser = torch.optim.AdamW(judge.parameters(), lr=config.lr, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+        wanted = torch.from_numpy(shown_words(captions, words)).float()
+        for _ in range(config.steps):
+            rows = torch.randint(len(images), (config.batch_size,))
+            optimiser.zero_grad()
+            F.binary_cross_entropy_with_logits(judge(images[rows]), wanted[rows]).backward()
+            optimiser.step()
+            schedule.step()
+    write_tensors(path, judge.state_dict())
+    write_json(path.with_suffix(".json"), {"words": list(words)})
+    return judge.eval()
+
+
+def word_scores(scores: Float[np.ndarray, "n w"], shown: Bool[np.ndarray, "n w"]) -> float:
+    """Return how well scores tell images whose text has a word from those whose text lacks it; 0.5 is chance.
+
+    The area under the ROC curve of each word, the mean over the words that some texts have and some lack: the share of
+    pairs (one that has it, one that lacks it) in which the first scores higher, ties for a half.
+
+    Raises:
+        ValueError: if every text has the same words.
+    """
+    areas: list[float] = []
+    for column, there in zip(scores.T, shown.T, strict=True):
+        if there.all() or not there.any():
+            continue
+        higher = (column[there][:, None] > column[~there]).mean()
+        equal = (column[there][:, None] == column[~there]).mean()
+        areas.append(float(higher + 0.5 * equal))
+    if not areas:
+        raise ValueError("word_scores: every text has the same words; nothing can be told apart")
+    return float(np.mean(areas))
+
+
+def _words(caption: str) -> set[str]:
+    return {word.removesuffix("s") for word in "".join(c if c.isalnum() else " " for c in caption.lower()).split()}

@@ -1,0 +1,190 @@
+"""Judging drawn scenes: words in images, distances, and occupancy that is read in them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.classification import binary_auroc
+
+from occkit.data import DataConfig, open_dataset
+from occkit.errors import ConfigError, DataError
+from occkit.systems import lift, occscene
+from occkit.training.claim import Claim, Difference
+from occkit.training.evaluate_generation import Judging, evaluate_generation
+from occkit.training.word_judge import (
+    WordJudgeConfig,
+    shown_words,
+    train_judge,
+    word_scores,
+    words_to_judge,
+)
+from occkit.world.generate import generate
+from occkit.world.presets import PRESETS
+
+SMALL = WordJudgeConfig(widths=(8, 8), steps=40, batch_size=8)
+SIZE = (32, 88)
+
+
+class Photographer(torch.nn.Module):
+    """Draws the photograph of the frame itself, and the label: as good as drawing can be."""
+
+    def __init__(self, dataset, *, dark=False):
+        super().__init__()
+        self.samples = {dataset.sample(i).caption: dataset.sample(i) for i in range(len(dataset))}
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.dark, self.asked = dark, []
+
+    def forward(self, batch):
+        raise NotImplementedError
+
+    def draw(self, prompt, cameras, *, steps, seed):
+        self.asked.append((prompt, cameras.height, steps, seed))
+        sample = self.samples[prompt]
+        return (sample.images // 20 if self.dark else sample.images), sample.occupancy.semantics
+
+
+class Reader(torch.nn.Module):
+    """Reads in an image the label of the photograph that it is, and nothing in any other image."""
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.known = {dataset.sample(i).images.numpy().tobytes(): dataset.sample(i) for i in range(len(dataset))}
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch):
+        sample = self.known.get(batch.images[0].numpy().tobytes())
+        free = torch.zeros(batch.grid.shape, dtype=torch.int64)
+        ids = free if sample is None else sample.occupancy.semantics.long()
+        ids = torch.where(ids == batch.taxonomy.ignore_id, 0, ids)
+        logits = torch.nn.functional.one_hot(ids, batch.taxonomy.num_classes).movedim(-1, 0)[None].float()
+        return type("Said", (), {"semantics": lambda self: logits.argmax(dim=1).to(torch.uint8)})()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("worlds") / "front"
+    generate(replace(PRESETS["front-nano"], frames=1), root, num_scenes=30, seed=5)
+    return root
+
+
+def frames(world, split):
+    return open_dataset(world, split=split, config=DataConfig(image_size=SIZE, load_depth=False))
+
+
+def judged(world, model, reader, keep, **changes):
+    config = replace(Judging(reader="reader", arms=(), frames=6, steps=3, judge=SMALL), **changes)
+    return evaluate_generation(
+        model, reader, frames(world, "val"), frames(world, "train"), config, protocol="occ3d", keep=keep, seed=9
+    )
+
+
+def test_words_that_some_captions_have_are_judged_and_numbers_are_none():
+    captions = [f"a street at night, with {i} cars" for i in range(10)] + ["a street in fog"] * 10
+    assert words_to_judge(captions) == ("at", "car", "fog", "in", "night", "with")
+    shown = shown_words(captions, ("fog", "car"))
+    assert shown[0].tolist() == [False, True]
+    assert shown[-1].tolist() == [True, False]
+
+
+def test_word_scores_are_the_area_under_the_curve():
+    rng = np.random.default_rng(0)
+    shown = rng.random((60, 3)) < 0.4
+    scores = np.round(rng.normal(size=(60, 3)) + shown, 1)  # rounded, so that there are ties
+    pairs = [(torch.from_numpy(scores[:, i]), torch.from_numpy(shown[:, i]).long()) for i in range(3)]
+    expected = np.mean([float(binary_auroc(torch.sigmoid(score), there)) for score, there in pairs])
+    assert word_scores(scores, shown) == pytest.approx(expected, abs=1e-6)
+    assert word_scores(np.zeros((60, 3)), shown) == 0.5
+    always = np.concatenate([shown, np.ones((60, 1), bool)], axis=1)
+    padded = np.concatenate([scores, scores[:, :1]], axis=1)
+    assert word_scores(padded, always) == pytest.approx(expected, abs=1e-6), "a word of every text tells nothing"
+    with pytest.raises(ValueError, match="the same words"):
+        word_scores(scores[:, :1], np.ones((60, 1), bool))
+
+
+def test_a_judge_learns_is_kept_and_leaves_the_random_state_alone(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    night = torch.arange(40) % 2 == 0
+    images = torch.randint(0, 60, (40, 3, 16, 32), generator=generator, dtype=torch.uint8)
+    images[~night] += 120
+    captions = ["a street at night" if dark else "a street in fog" for dark in night]
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    judge = train_judge(SMALL, images, captions, tmp_path / "judge.safetensors")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    scores = judge(images).detach().numpy()
+    assert word_scores(scores, shown_words(captions, judge.words)) > 0.95
+    again = train_judge(SMALL, images, captions, tmp_path / "judge.safetensors")
+    assert torch.equal(again(images), judge(images))
+    assert json.loads((tmp_path / "judge.json").read_text())["words"] == list(judge.words)
+    with pytest.raises(DataError, match="no word"):
+        train_judge(SMALL, images, ["a street"] * 40, tmp_path / "other.safetensors")
+
+
+def test_photographs_are_the_best_drawings(world, tmp_path):
+    held_out = frames(world, "val")
+    model, reader = Photographer(held_out), Reader(held_out)
+    found = judged(world, model, reader, tmp_path)
+    assert found["consistency"] == found["layout"] == 1.0
+    assert found["words"] == found["words_of_photographs"]
+    assert found["frechet"] == pytest.approx(0.0, abs=1e-6)
+    assert found["diversity"] == found["diversity_of_photographs"]
+    assert [ask[1:] for ask in model.asked] == [(32, 3, 9 + i) for i in range(6)]
+    worse = judged(world, Photographer(held_out, dark=True), reader, tmp_path)
+    assert worse["frechet"] > 0.01
+    assert worse["kernel"] > found["kernel"]
+    assert worse["consistency"] < 0.5
+    assert worse["words_of_photographs"] == found["words_of_photographs"], "one judge for all arms of a world"
+
+
+def test_drawings_of_an_untrained_model_are_judged_too(world, tmp_path):
+    pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    model = occscene.nano_street().system.build().eval()
+    found = judged(world, model, model, tmp_path, frames=2, steps=1)
+    assert found["consistency"] == pytest.approx(1.0), "what it drew is what it reads in its own images"
+    assert all(np.isfinite(value) for value in found.values())
+
+
+def test_what_cannot_be_judged_is_said(world, tmp_path):
+    torch.manual_seed(0)
+    model = lift.debug().system.build()
+    with pytest.raises(ConfigError, match="does not draw"):
+        judged(world, model, model, tmp_path)
+    captions = world / "captions.json"
+    kept = captions.read_text()
+    captions.unlink()
+    try:
+        with pytest.raises(DataError, match="no caption"):
+            judged(world, Photographer(frames(world, "val")), model, tmp_path)
+    finally:
+        captions.write_text(kept)
+
+
+def claim(**changes):
+    arms = {"reader": lift.debug, "drawer": occscene.debug, "other": lift.debug}
+    options = {"system": "x", "sentence": "x", "lines": (), "judging": Judging(reader="reader", arms=("drawer",))}
+    return Claim(arms=arms, **(options | changes))
+
+
+def test_a_claim_knows_who_waits_for_the_reader():
+    assert claim().judges("drawer") == ("reader",)
+    assert claim().judges("other") == claim().judges("reader") == ()
+    with pytest.raises(ConfigError, match="is none of the arms"):
+        claim(judging=Judging(reader="nobody", arms=()))
+    with pytest.raises(ConfigError, match="or the reader itself"):
+        claim(judging=Judging(reader="reader", arms=("reader",)))
+
+
+@pytest.mark.parametrize("make", [occscene.claim, occscene.rooms, occscene.quick, occscene.rooms_quick])
+def test_the_claims_name_what_their_arms_have(make):
+    found = make()
+    for line in found.lines:
+        assert isinstance(line, Difference)
+        if line.metric.startswith("drawn."):
+            assert {line.arm, line.baseline} <= set(found.judging.arms)
+    for recipe in (arm() for arm in found.arms.values()):
+        assert recipe.protocols == found.protocols
+        words = recipe.system.prompts.words
+        assert {"night", "crossing"} <= set(words) or {"evening", "bathtub"} <= set(words)
