@@ -13,7 +13,14 @@ from occkit.nn.noise_level import HearsNoise
 from occkit.samples import Batch, Occupancy, collate
 from occkit.systems import occscene
 from occkit.systems.lift import LiftConfig
-from occkit.systems.occscene.stages import AlignConfig, ApartConfig, ClipConfig, MutualConfig, Sources
+from occkit.systems.occscene.stages import (
+    AlignConfig,
+    ApartConfig,
+    ClipConfig,
+    MutualConfig,
+    OfflineConfig,
+    Sources,
+)
 from occkit.systems.occscene.views import (
     as_probabilities,
     colour_images,
@@ -78,6 +85,8 @@ STAGES = {
     "generation": (ApartConfig(perception=False), (False, True, False, True)),
     "align": (AlignConfig(), (False, True, True, False)),
     "mutual": (MutualConfig(), (True, True, True, False)),
+    "offline": (OfflineConfig(steps=1, share=1.0), (True, False, False, False)),
+    "pseudo": (OfflineConfig(steps=1, share=1.0, labels="pseudo"), (True, False, False, False)),
     "unaligned": (MutualConfig(train_alignment=False), (True, True, False, False)),
 }
 
@@ -94,6 +103,78 @@ def test_a_stage_trains_what_it_says_and_freezes_the_rest(name, batch):
         assert trained or all(p.grad is None for p in part.parameters())
     assert not any(p.requires_grad for p in model.codec.parameters())
     assert model.perception.training == expected[0], "running statistics are frozen too"
+
+
+def offline_scenes(model, batch, *, seed=0):
+    torch.manual_seed(seed)
+    return model.scenes.of(model, batch, ("a street", "a street at night"))
+
+
+@pytest.mark.parametrize("labels", ["true", "pseudo"])
+def test_a_scene_is_the_same_whenever_it_is_drawn(labels, batch):
+    stage = OfflineConfig(steps=1, share=1.0, versions=1, labels=labels)
+    model = build(stage)
+    awaken(model)
+    first = offline_scenes(model, batch)
+    model.train()
+    again = build(stage)
+    again.load_state_dict(model.state_dict())
+    backwards = again.scenes.of(again, batch.take([1, 0]), ("a street at night", "a street"))
+    assert torch.equal(first.images, backwards.images.flip(0))
+    assert torch.equal(first.occupancy.semantics, backwards.occupancy.semantics.flip(0))
+    assert not torch.equal(first.images[0], first.images[1])
+    assert model.training, "drawing leaves the mode as it was"
+
+
+def test_a_true_scene_is_drawn_for_its_label_and_a_pseudo_one_is_labelled_by_the_teacher(batch):
+    true = build(OfflineConfig(steps=1, share=1.0, versions=1))
+    awaken(true)
+    scenes = offline_scenes(true, batch)
+    assert torch.equal(scenes.occupancy.semantics, batch.occupancy.semantics)
+    other = replace(batch.occupancy, semantics=torch.full_like(batch.occupancy.semantics, 9))
+    true.scenes._scenes.clear()
+    assert not torch.equal(offline_scenes(true, replace(batch, occupancy=other)).images, scenes.images)
+
+    pseudo = build(OfflineConfig(steps=1, share=1.0, versions=1, labels="pseudo"))
+    scenes = offline_scenes(pseudo, batch)
+    assert torch.equal(scenes.occupancy.semantics, predict(pseudo.scenes.teacher, scenes).semantics())
+    assert not scenes.depth.any()
+    optimizer = torch.optim.SGD([p for p in pseudo.parameters() if p.requires_grad], lr=1.0)
+    before = {name: tensor.clone() for name, tensor in pseudo.scenes.teacher.state_dict().items()}
+    step(pseudo, batch)
+    optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pseudo.scenes.teacher.state_dict().items())
+
+
+def test_the_teacher_is_perception_as_it_began(tmp_path):
+    apart = build(ApartConfig())
+    torch.nn.init.ones_(next(apart.perception.parameters()))
+    save_pretrained(apart, recipe_of(ApartConfig()), tmp_path / "apart")
+    model = build(OfflineConfig(labels="pseudo"))
+    start_from(model, tmp_path / "apart")
+    for mine, taught in zip(model.perception.parameters(), model.scenes.teacher.parameters(), strict=True):
+        assert torch.equal(mine, taught)
+    assert bool((next(model.scenes.teacher.parameters()) == 1).all())
+
+
+def test_frames_without_a_label_lend_no_scene(batch):
+    hidden = batch.occupancy.semantics.clone()
+    hidden[0] = SEMANTICKITTI.ignore_id
+    model = build(OfflineConfig(steps=1, share=1.0))
+    scenes = offline_scenes(model, replace(batch, occupancy=replace(batch.occupancy, semantics=hidden)))
+    assert scenes.tokens == batch.tokens[1:]
+    hidden[1] = SEMANTICKITTI.ignore_id
+    assert offline_scenes(model, replace(batch, occupancy=replace(batch.occupancy, semantics=hidden))) is None
+    with pytest.raises(ConfigError, match="share must lie in"):
+        OfflineConfig(share=0.0)
+
+
+def test_an_occupancy_to_draw_for_must_fit(batch):
+    model = build(MutualConfig()).eval()
+    cameras = batch.cameras.map(lambda t: t[0])
+    sampling = occscene.SamplingConfig(steps=1)
+    with pytest.raises(ConfigError, match="occupancy: expected"):
+        occscene.generate(model, "a street", cameras, sampling=sampling, seed=0, occupancy=torch.zeros(1, 20, 2, 2, 2))
 
 
 def test_alignment_leaves_perception_as_it_is_to_the_bit(batch):

@@ -6,7 +6,7 @@ from functools import partial
 
 from occkit.nn.alignment import ConcatAlignmentConfig, CrossAttentionAlignmentConfig
 from occkit.systems.occscene.recipes import Place, nano_align, nano_apart, nano_mutual
-from occkit.systems.occscene.variants import aligned_by, detached, flat, further, noised, reader, text
+from occkit.systems.occscene.variants import aligned_by, detached, flat, further, noised, offline, reader, text
 from occkit.training.claim import Claim, Difference, Line, World
 from occkit.training.evaluate_generation import Judging
 from occkit.training.recipe import Recipe
@@ -52,11 +52,13 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
         "mutual": partial(_few, nano_mutual),
         "further": partial(_few, further),
         "noised": partial(_few, noised),
+        "offline": partial(_few, offline),
         "text": partial(_few, text),
     }
     if not short:
         arms |= {
             "further_3": partial(_few, partial(further, times=3)),
+            "offline_pseudo": partial(_few, partial(offline, labels="pseudo")),
             "flat": partial(_few, flat),
             "detached": partial(_few, detached),
             "concat": partial(_few, partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig())),
@@ -64,7 +66,7 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
                 _few, partial(aligned_by, name="attention", alignment=CrossAttentionAlignmentConfig())
             ),
         }
-    starts = dict.fromkeys(("mutual", "flat", "detached"), ("align",))
+    starts = dict.fromkeys(("mutual", "offline", "offline_pseudo", "flat", "detached"), ("align",))
     starts |= dict.fromkeys(("align", "further", "further_3", "noised", "text", "concat", "attention"), ("apart",))
     drawing = tuple(arm for arm in ("mutual", "text", "align", "concat", "attention") if arm in arms)
     protocol = "occ3d" if place == "street" else "monoscene"
@@ -72,7 +74,8 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
         system=f"occscene{suffix}",
         sentence=(
             "With the labels of 100 frames, perception that learns together with a generator exceeds perception that "
-            "learns on alone and the same with noise, and a generator that knows what perception reads draws better."
+            "learns on alone, with noise or with scenes drawn before; a generator that knows what perception reads "
+            "draws better."
         ),
         arms={name: partial(make, place) for name, make in arms.items()},
         starts={arm: before for arm, before in starts.items() if arm in arms},
@@ -91,6 +94,7 @@ def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
     lines: tuple[Line, ...] = (
         Difference(arm="mutual", baseline="further", metric=miou),
         Difference(arm="mutual", baseline="noised", metric=miou),
+        Difference(arm="mutual", baseline="offline", metric=miou),
         Difference(arm="text", baseline="mutual", metric="drawn.kernel"),
         Difference(arm="mutual", baseline="text", metric="drawn.consistency"),
         Difference(arm="mutual", baseline="text", metric="drawn.words"),
@@ -100,6 +104,7 @@ def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
     return (
         *lines,
         Difference(arm="mutual", baseline="further_3", metric=miou),
+        Difference(arm="mutual", baseline="offline_pseudo", metric=miou),
         Difference(arm="mutual", baseline="flat", metric=miou),
         Difference(arm="mutual", baseline="detached", metric=miou),
         *(

@@ -19,6 +19,7 @@ from occkit.nn.noise_level import HearsNoise, NoiseLevelEmbedding
 from occkit.nn.noise_schedules import CosineNoiseConfig, Gate, NoiseConfig, NoiseSchedule
 from occkit.nn.prompt_encoders import PromptConfig
 from occkit.samples import Batch, Prediction
+from occkit.systems.occscene.offline import OfflineScenes
 from occkit.systems.occscene.stages import (
     CLEAN,
     ESTIMATE,
@@ -28,6 +29,7 @@ from occkit.systems.occscene.stages import (
     ApartConfig,
     ClipConfig,
     MutualConfig,
+    OfflineConfig,
     StageConfig,
 )
 from occkit.systems.occscene.views import (
@@ -122,6 +124,7 @@ class OccScene(nn.Module):
         )
         if config.noise_level and isinstance(self.perception, HearsNoise):
             self.perception.noise_embedding = NoiseLevelEmbedding(self.perception.noise_channels)
+        self.scenes = OfflineScenes(self.stage, self.perception) if isinstance(self.stage, OfflineConfig) else None
         trains = self.stage.trains
         self.codec.requires_grad_(False)
         self.prompts.requires_grad_(trains.prompts and self.prompts.trainable)
@@ -163,6 +166,8 @@ class OccScene(nn.Module):
         if self.stage.trains.perception and clean:
             told = losses(self.perception, prediction, batch)
             found |= {f"clean_{name}": clean * value for name, value in told.items()}
+        if isinstance(self.stage, OfflineConfig):
+            return found | self._offline_losses(batch, self.stage)
         if isinstance(self.stage, ApartConfig):
             if self.stage.noised and self.stage.perception:
                 found |= self._noised_losses(batch, self.stage)
@@ -173,6 +178,7 @@ class OccScene(nn.Module):
     def _generation(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Noise the images of a batch, denoise them with what is known of their occupancy, and compare."""
         stage, count, times = self.stage, batch.size, self.config.clip.num_frames
+        assert not isinstance(stage, OfflineConfig)
         images = signed_images(batch.images[:, :times].flatten(1, 2))
         with torch.no_grad():
             clean = self.codec.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -300,6 +306,16 @@ class OccScene(nn.Module):
         seen = replace(with_images(part, noisy, self.schedule.level(step)), inputs=None)
         return self._gated(predict(self.perception, seen), seen, step, stage.gate, 1.0 / batch.size)
 
+    def _offline_losses(self, batch: Batch, stage: OfflineConfig) -> dict[str, Tensor]:
+        """Return perception's losses on scenes that were drawn before."""
+        assert self.scenes is not None
+        scenes = self.scenes.of(self, batch, self._texts(batch))
+        if scenes is None:
+            return {}
+        told = losses(self.perception, predict(self.perception, scenes), scenes)
+        share = stage.weight * scenes.size / batch.size
+        return {f"drawn_{name}": share * value for name, value in told.items()}
+
     def _gated(
         self, prediction: Prediction, batch: Batch, step: Int64[Tensor, "b"], gate: Gate, weight: float
     ) -> dict[str, Tensor]:
@@ -313,17 +329,21 @@ class OccScene(nn.Module):
         return found
 
     def _read(self, batch: Batch, drop: float) -> PromptStates:
-        """Return the texts of a batch, a share of them empty."""
-        lines = batch.captions
-        if lines is None:
-            label = batch.occupancy
-            if label is None:
-                raise ConfigError(f"OccScene: frame {batch.tokens[0]} (or one beside it) has neither text nor label")
-            lines = tuple(describe_label(label, i, self.taxonomy) for i in range(batch.size))
+        """Return the texts of a batch, encoded, a share of them empty."""
+        lines = self._texts(batch)
         dropped: Bool[Tensor, "b"] = torch.rand(batch.size) < drop
         texts = ["" if gone else line for gone, line in zip(dropped.tolist(), lines, strict=True)]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.prompts.trainable and self.stage.trains.prompts):
             return self.prompts(texts)
+
+    def _texts(self, batch: Batch) -> tuple[str, ...]:
+        """Return a line of text a frame: its caption, or what its label holds."""
+        if batch.captions is not None:
+            return batch.captions
+        label = batch.occupancy
+        if label is None:
+            raise ConfigError(f"OccScene: frame {batch.tokens[0]} (or one beside it) has neither text nor label")
+        return tuple(describe_label(label, i, self.taxonomy) for i in range(batch.size))
 
     def _volumes(self, logits: Float[Tensor, "n k x y z"]) -> Float[Tensor, "b t k x y z"]:
         """Return class probabilities, the volumes of a clip together."""
@@ -369,4 +389,7 @@ class OccScene(nn.Module):
             )
         path = newest_weights(folder)
         own = isinstance(read_recipe(folder).system, OccSceneConfig)
-        return load_fitting(self, read_tensors(path), path, prefix="" if own else "perception.")
+        taken = load_fitting(self, read_tensors(path), path, prefix="" if own else "perception.")
+        if self.scenes is not None:
+            self.scenes.remember(self.perception)
+        return taken

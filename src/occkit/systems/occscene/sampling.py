@@ -78,6 +78,7 @@ def generate(
     *,
     sampling: SamplingConfig,
     seed: int,
+    occupancy: Float[Tensor, "v k x y z"] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
     """Draw what a prompt says, as cameras would see it. The same arguments give the same bytes on the same machine.
@@ -89,25 +90,31 @@ def generate(
             trained with fewer ties them together by the occupancy, and by attention that never saw so many.
         sampling: how.
         seed: decides everything random.
+        occupancy: class probabilities to draw for, known from the beginning; None reads them from the estimates.
         progress: called with steps done and all steps, after each.
 
     Raises:
-        ConfigError: if prompt, size, number of frames, scheduler or steps do not suit the model.
+        ConfigError: if prompt, size, number of frames, scheduler, steps or occupancy do not suit the model.
     """
     model.prompts.examine(prompt)
     check_cameras(model, cameras, sampling)
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"seed: expected 0 to {MAX_SEED}, got {seed}")
-    loop = _Loop(model, prompt, cameras, sampling)
+    loop = _Loop(model, prompt, cameras, sampling, occupancy)
     scheduler = model.schedule.scheduler(sampling.scheduler, sampling.steps)
     random = torch.Generator().manual_seed(seed)
+    reads = occupancy is None
     noisy = torch.randn(loop.shape, generator=random).to(loop.device) * float(scheduler.init_noise_sigma)
     for i, time in enumerate(scheduler.timesteps):
         step = time.round().long().clamp(0, model.schedule.steps - 1).to(loop.device)
         # Some schedulers keep another scale than the model's.
         seen = scheduler.scale_model_input(noisy, time)
         guess = loop.predict(seen, step)
-        if i % sampling.every == 0 and float(model.schedule.signal[int(step)]) > sampling.readable:
+        if (
+            occupancy is None
+            and i % sampling.every == 0
+            and float(model.schedule.signal[int(step)]) > sampling.readable
+        ):
             loop.read(seen, guess, step)
         options = {} if sampling.scheduler == "unipc" else {"generator": random}
         noisy = scheduler.step(guess, time, noisy, **options).prev_sample
@@ -139,7 +146,9 @@ def check_cameras(model: OccScene, cameras: Cameras, sampling: SamplingConfig) -
 class _Loop:
     """What stays the same while a scene is drawn, and the occupancy, which does not."""
 
-    def __init__(self, model: OccScene, prompt: str, cameras: Cameras, sampling: SamplingConfig) -> None:
+    def __init__(
+        self, model: OccScene, prompt: str, cameras: Cameras, sampling: SamplingConfig, occupancy: Tensor | None
+    ) -> None:
         config = model.config
         times, count = (int(size) for size in cameras.batch_shape)
         self.model, self.sampling = model, sampling
@@ -151,8 +160,12 @@ class _Loop:
         self.views = views_of(self.cameras, self.clip)
         self.texts = model.prompts((prompt, ""))
         volumes = (1, self.clip.num_volumes, model.taxonomy.num_classes, *config.grid.shape)
+        self.known = occupancy is not None
         self.occupancy = torch.zeros(volumes, device=self.device)
-        self.known = False
+        if occupancy is not None:
+            if tuple(occupancy.shape) != volumes[1:]:
+                raise ConfigError(f"occupancy: expected {volumes[1:]} as the model has, got {tuple(occupancy.shape)}")
+            self.occupancy = occupancy[None].to(self.device)
 
     def predict(self, noisy: Tensor, step: Tensor) -> Tensor:
         """Return the model's prediction, guided: text against none, occupancy against none.

@@ -135,7 +135,39 @@ class MutualConfig:
         return Trains(True, True, self.train_alignment, False)
 
 
-StageConfig = ApartConfig | AlignConfig | MutualConfig
+@dataclass(frozen=True, kw_only=True)
+class OfflineConfig:
+    """Instead of stage 2, as a control: perception learns from photographs and from a set of scenes drawn before.
+
+    The generator rests. A scene belongs to a labelled frame and is drawn when it is first needed, from the frame's text
+    and cameras with a seed of its own, so that the set is the same whenever and in whatever order it is drawn.
+    """
+
+    labels: Literal["true", "pseudo"] = "true"
+    """Drawn for the frame's own label, which is then the scene's; or from text alone and labelled by perception as it
+    was when this stage began."""
+    share: float = 0.8
+    """Share of the labelled samples beside which a drawn scene is looked at: as many as `MutualConfig` estimates."""
+    versions: int = 2
+    """Scenes of each frame."""
+    steps: int = 20
+    """Denoising steps of each."""
+    weight: float = 1.0
+    """Weight of perception's losses on them."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1 or min(self.versions, self.steps) < 1 or self.weight <= 0:
+            raise ConfigError(
+                f"Offline: share must lie in (0, 1], versions, steps and weight must be positive, got {self}"
+            )
+
+    @property
+    def trains(self) -> Trains:
+        """What learns."""
+        return Trains(True, False, False, False)
+
+
+StageConfig = ApartConfig | AlignConfig | MutualConfig | OfflineConfig
 """The stages there are."""
 
 

@@ -1,10 +1,11 @@
 """The small trainings with one thing changed: what perception learns alone, and what each part of the loop is worth."""
 
 from dataclasses import replace
+from typing import Literal
 
 from occkit.nn.alignment import AlignmentConfig
 from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
-from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, StageConfig
+from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, OfflineConfig, StageConfig
 from occkit.training.recipe import Recipe
 
 
@@ -28,6 +29,11 @@ def further(place: Place, *, times: int = 1) -> Recipe:
 def noised(place: Place) -> Recipe:
     """Control: the same, half of the photographs with noise added at the same levels and weights. No generator."""
     return _instead(place, "noised", ApartConfig(generation=False, noised=0.5))
+
+
+def offline(place: Place, *, labels: Literal["true", "pseudo"] = "true") -> Recipe:
+    """Control: perception learns from photographs and from a set of scenes that the generator of stage 1 drew."""
+    return _instead(place, f"offline_{labels}", OfflineConfig(labels=labels))
 
 
 def flat(place: Place) -> Recipe:
