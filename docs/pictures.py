@@ -46,7 +46,7 @@ def main() -> None:
 def draw_frames(frames: FrameDataset, index: int, label: Occupancy, path: Path) -> None:
     """Draw three images, the voxels of the label over them, and the scene."""
     sample = frames.sample(index)
-    views = [scaled_view(sample, i, 440) for i in range(3)]
+    views = [scaled_view(sample, i, 400) for i in range(3)]
     photos = tile([image for image, _ in views], columns=3, gap=6)
     voxels = tile([draw_overlay(image, camera, label) for image, camera in views], columns=3, gap=6)
     names = legend(present_classes([label]), width=photos.shape[1], size=15)
@@ -61,7 +61,7 @@ def draw_masks(label: Occupancy, path: Path) -> None:
     camera = Occupancy(semantics=seen, grid=label.grid, taxonomy=label.taxonomy)
     car = EgoCar()
     volumes = (label, observed_volume(label), camera)
-    pictures = [draw_top(v, size=430, ego=car, rings=(10, 20, 30), with_legend=False) for v in volumes]
+    pictures = [draw_top(v, size=330, ego=car, rings=(10, 20, 30), with_legend=False) for v in volumes]
     captions = ("label", "which sensor observed it", "what a camera observed")
     sheet = tile(pictures, columns=3, captions=captions, gap=6)
     kinds = [(name, OBSERVED.colours[i]) for i, name in enumerate(OBSERVED.classes[:4])]

@@ -221,5 +221,5 @@ def _title(name: str) -> str:
 
 def _thousands(axes: "Axes") -> None:
     """Write 10000 steps as 10k."""
-    shorten: Callable[[float, int], str] = lambda x, _: f"{x / 1000:g}k" if abs(x) >= 10000 else f"{x:g}"  # noqa: E731
+    shorten: Callable[[float, float], str] = lambda x, _: f"{x / 1000:g}k" if abs(x) >= 10000 else f"{x:g}"  # noqa: E731
     axes.xaxis.set_major_formatter(shorten)

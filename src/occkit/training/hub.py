@@ -16,8 +16,6 @@ from occkit.training.model_card import (
     write_model_card,
 )
 
-MAX_WEIGHTS_BYTES = 2**36
-
 
 def check_repo_id(repo_id: str) -> None:
     """Refuse what cannot name a model of the hub.
@@ -77,7 +75,8 @@ def write_shared_folder(
     document = _without_folders(document)
     facts = collect_facts(document, num_weights, run, evaluation=evaluation, repo_id=repo_id, license=license)
     write_json(folder / RECIPE_FILE, document)
-    write_bytes(folder / WEIGHTS_FILE, read_bytes(run / WEIGHTS_FILE, max_bytes=MAX_WEIGHTS_BYTES))
+    weights = run / WEIGHTS_FILE
+    write_bytes(folder / WEIGHTS_FILE, read_bytes(weights, max_bytes=weights.stat().st_size))
     copied = {ENVIRONMENT_FILE: run / ENVIRONMENT_FILE, METRICS_FILE: run / METRICS_FILE, EVALUATION_FILE: evaluation}
     for name, source in copied.items():
         if source is not None and source.is_file():

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,10 +59,10 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def open_frame(axes: "Axes", *, grid: str) -> None:
-    """Leave of the frame only what carries numbers, and draw faint lines across `grid` ("x", "y" or "both")."""
+def open_frame(axes: "Axes", *, grid: Literal["x", "y", "both"]) -> None:
+    """Leave of the frame only what carries numbers, and draw faint lines across the axes named by `grid`."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color=RULE, linewidth=0.7)  # type: ignore[arg-type]
+    axes.grid(axis=grid, color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(length=2.5)
 
