@@ -46,7 +46,7 @@ def main() -> None:
 def draw_frames(frames: FrameDataset, index: int, label: Occupancy, path: Path) -> None:
     """Draw three images, the voxels of the label over them, and the scene."""
     sample = frames.sample(index)
-    views = [scaled_view(sample, i, 400) for i in range(3)]
+    views = [scaled_view(sample, i, 380) for i in range(3)]
     photos = tile([image for image, _ in views], columns=3, gap=6)
     voxels = tile([draw_overlay(image, camera, label) for image, camera in views], columns=3, gap=6)
     names = legend(present_classes([label]), width=photos.shape[1], size=15)

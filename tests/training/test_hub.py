@@ -167,7 +167,7 @@ def test_a_refusal_does_not_tell_the_token(run: Path, recipes: Path, monkeypatch
 def test_dry_run_uploads_nothing(
     run: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delattr(huggingface_hub, "HfApi")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: pytest.fail("the hub was asked"))
     out = tmp_path / "look"
     assert main(["share", str(run), "--to", "me/tiny", "--dry-run", str(out), "--code", str(recipes)]) == 0
     assert (out / "README.md").is_file()
