@@ -148,12 +148,15 @@ def _named(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _draw_grid(args: Grid) -> None:
+    from occkit.metrics import Evaluator
     from occkit.viewer import save_picture
     from occkit.viewer.figures import recording_car
     from occkit.viewer.grid import GridStyle, draw_grid
 
     if args.width < 400 or args.frames < 1:
         raise ConfigError(f"--width must be at least 400 and --frames at least 1, got {args.width} and {args.frames}")
+    if args.score is not None:
+        Evaluator([args.score])  # a wrong name is told before anything is predicted
     runs = _named(args.runs)
     frames = _open(args, runs)
     tokens = _choose(args, frames)
