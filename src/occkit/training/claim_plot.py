@@ -120,9 +120,10 @@ def plot_card(card: Mapping[str, Any]) -> "Figure":
             _plot_lines(parts[1], groups)
         seeds = len(card["seeds"])
         note = (
-            f"{seeds} seed{'s' if seeds > 1 else ''}: small dots a seed, large dots the mean, bars its 95 % interval."
+            f"{seeds} seed{'s' if seeds > 1 else ''}, each a tick; a dot is the mean, a bar its 95 % interval. "
+            "Differences and ratios are paired over the seeds."
         )
-        figure.supxlabel(note + " Lines are paired over the seeds.", x=0.01, ha="left", fontsize=7, color=FAINT)
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7, color=FAINT)
     return figure
 
 

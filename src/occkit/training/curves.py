@@ -180,37 +180,42 @@ def _panels(runs: Mapping[str, RunCurves], only: Sequence[str]) -> list[str]:
 def _plot_panel(axes: "Axes", name: str, runs: Mapping[str, RunCurves], window: int, *, log: bool) -> None:
     """Draw one number of every run that has it; the others keep their colours."""
     is_loss = any(name in run.losses for run in runs.values())
+    means: list[Floats] = []
     for i, (label, run) in enumerate(runs.items()):
         colour = COLOURS[i % len(COLOURS)]
         curve = (run.losses if is_loss else run.scores).get(name)
         if curve is None:
             axes.plot([], [], color=colour, linewidth=1.4, label=label)
         elif is_loss:
-            _plot_loss(axes, curve, window, colour, label)
+            means.append(_plot_loss(axes, curve, window, colour, label))
         else:
             axes.plot(curve.steps, 100 * curve.values, "o-", color=colour, markersize=3, linewidth=1.4, label=label)
     open_frame(axes, grid="y")
     axes.set_title(_title(name) if is_loss else f"{name}, %", loc="left")
     if is_loss:
-        _bound(axes, [run.losses[name].values for run in runs.values() if name in run.losses], log=log)
+        _bound(axes, [run.losses[name].values for run in runs.values() if name in run.losses], means, log=log)
     _thousands(axes)
 
 
-def _plot_loss(axes: "Axes", curve: Curve, window: int, colour: str, label: str) -> None:
+def _plot_loss(axes: "Axes", curve: Curve, window: int, colour: str, label: str) -> Floats:
+    """Draw a loss and return its running mean."""
     spacing = (curve.steps[-1] - curve.steps[0]) / max(1, len(curve.steps) - 1)
     count = max(1, round(window / max(spacing, 1.0)))
     if count > 1:
         axes.plot(curve.steps, curve.values, color=colour, linewidth=0.5, alpha=0.28)
-    axes.plot(curve.steps, running_mean(curve.values, count), color=colour, linewidth=1.4, label=label)
+    mean = running_mean(curve.values, count)
+    axes.plot(curve.steps, mean, color=colour, linewidth=1.4, label=label)
+    return mean
 
 
-def _bound(axes: "Axes", values: Sequence[Floats], *, log: bool) -> None:
-    """Let a few outliers leave the picture, so that the rest can be told apart."""
+def _bound(axes: "Axes", values: Sequence[Floats], means: Sequence[Floats], *, log: bool) -> None:
+    """Let a few outliers leave the picture, so that the rest can be told apart; never a running mean."""
     together = np.concatenate(values)
     if log and (together > 0).all():
         axes.set_yscale("log")
         return
     low, high = np.percentile(together, [0.2, 99.5])
+    low, high = min(low, *(m.min() for m in means)), max(high, *(m.max() for m in means))
     room = 0.05 * max(high - low, 1e-9)
     axes.set_ylim(low - room, high + room)
 
