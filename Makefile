@@ -1,6 +1,7 @@
 # make demo    a newcomer's first five minutes: a world, a training, numbers and a report page in demo/
 # make test    the whole test suite
 # make lint    ruff, pyright and the import order
+# make docs    the documentation site in build/site; a warning is an error
 # make bench   every benchmark, and the table made from them
 # Each creates .venv and installs what it needs.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core
@@ -22,6 +23,10 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+docs: .venv/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/site
+	@echo build/site/index.html
 
 bench: .venv/dev
 	$(BIN)/occkit bench --json benchmarks/results.json
@@ -41,6 +46,10 @@ bench: .venv/dev
 
 .venv/dev: .venv/core
 	$(PIP) -e '.[hf,diffusion,dev]'
+	@touch $@
+
+.venv/docs: .venv/core
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 clean:

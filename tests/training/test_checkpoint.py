@@ -33,7 +33,7 @@ def recipe(recipes: Path) -> Recipe:
 def test_a_model_folder_gives_the_model_back(recipe: Recipe, recipes: Path, tmp_path: Path) -> None:
     model = build_system(recipe.system)
     save_pretrained(model, recipe, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "recipe.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "model.safetensors", "recipe.json"]
     again, reread = from_pretrained(tmp_path, code=recipes)
     assert reread == recipe
     assert not again.training

@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "query": "ask the voxels of an open-vocabulary run for words: which are found, and where",
     "generate": "draw scenes from text: images of every camera, and the occupancy that belongs to them",
     "view": "look at labels, predictions, runs and worlds in a browser, or as one file",
+    "draw": "figures for a paper: frames side by side, training curves, claim cards",
+    "share": "put a trained model on the Hugging Face hub, with a model card written from the run",
     "convert": "carry labels from one data set's format to another's",
     "reproduce": "run a system's claim, arms against baselines, and write its claim card",
     "bench": "run the benchmarks, each with the plain form beside it",

@@ -297,7 +297,7 @@ def _compose(plan: Plan, args: Args, scores: dict[str, Any], shown: "list[Sectio
             *shown,
             Section(title="Numbers", blocks=_numbers(scores)),
             Section(title="Classes", blocks=(_class_bars(scores),)),
-            Section(title="Training", blocks=(_loss_chart(plan, args.out / "run" / "metrics.jsonl"),)),
+            Section(title="Training", blocks=(_loss_chart(plan, args.out / "run"),)),
             Section(title="Go on", blocks=(_commands(args.out),)),
         ),
         footer=f"occkit {__version__}, torch {torch.__version__}, seed {args.seed}. Made by occkit demo.",
@@ -336,19 +336,17 @@ def _class_bars(scores: dict[str, Any]) -> "Bars":
     return Bars(bars=bars, note=note)
 
 
-def _loss_chart(plan: Plan, metrics: Path) -> "Chart":
-    import json
-
+def _loss_chart(plan: Plan, run: Path) -> "Chart":
     from occkit.systems.lift import LiftConfig
+    from occkit.training.curves import TOTAL, read_curves
     from occkit.viewer.chart import Series, smooth
     from occkit.viewer.report import Chart
 
-    records = [record for line in metrics.read_text().splitlines() if "losses" in (record := json.loads(line))]
-    lines: list[Series] = []
-    for name in dict.fromkeys(name for record in records for name in record["losses"]):
-        points = [(record["step"], record["losses"][name]) for record in records if name in record["losses"]]
-        steps, values = zip(*points, strict=True)
-        lines.append(Series(name=name.replace("_", " "), x=steps, y=smooth(values, window=25)))
+    lines = [
+        Series(name=name.replace("_", " "), x=curve.steps.tolist(), y=smooth(curve.values.tolist(), window=25))
+        for name, curve in read_curves(run).losses.items()
+        if name != TOTAL
+    ]
     image_steps = plan.recipe.system.image_steps if isinstance(plan.recipe.system, LiftConfig) else 0
     first = f" The first {image_steps} steps teach the image network alone, depth and classes." if image_steps else ""
     caption = f"Each weighted loss, the mean of its last 25 steps.{first}"

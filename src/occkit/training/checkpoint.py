@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_json, write_bytes, write_json
+from occkit.training.model_card import CARD_FILE, collect_facts, write_model_card
 from occkit.training.recipe import Recipe
 from occkit.training.recipe_json import recipe_from_json, recipe_to_json
 from occkit.training.system import build_system
@@ -79,11 +80,28 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def save_pretrained(model: nn.Module, recipe: Recipe, folder: Path | str) -> None:
-    """Write a model folder: `recipe.json` and `model.safetensors`."""
+def save_pretrained(
+    model: nn.Module, recipe: Recipe, folder: Path | str, *, run: Path | None = None, license: str | None = None
+) -> None:
+    """Write a model folder: `recipe.json`, `model.safetensors` and a model card, `README.md`.
+
+    Args:
+        model: its weights are written.
+        recipe: of the model.
+        folder: where to.
+        run: the run the model comes from; the card takes its numbers, data and machine from there.
+        license: of the weights, an identifier of the hub such as "apache-2.0".
+
+    Raises:
+        ConfigError: if the licence is no identifier.
+        DataError: if a file of the run is damaged.
+    """
     folder = Path(folder)
-    write_json(folder / RECIPE_FILE, recipe_to_json(recipe))
+    document = recipe_to_json(recipe)
+    facts = collect_facts(document, sum(t.numel() for t in model.state_dict().values()), run, license=license)
+    write_json(folder / RECIPE_FILE, document)
     write_tensors(folder / WEIGHTS_FILE, model.state_dict())
+    write_bytes(folder / CARD_FILE, write_model_card(facts).encode())
 
 
 def from_pretrained(

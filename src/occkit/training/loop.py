@@ -34,7 +34,7 @@ from occkit.samples import Batch
 from occkit.training import checkpoint
 from occkit.training.ema import Ema
 from occkit.training.environment import describe
-from occkit.training.evaluate import evaluate_model, main_score
+from occkit.training.evaluate import evaluate_model, is_generated_world, main_score
 from occkit.training.optim import set_learning_rate
 from occkit.training.processes import make_accelerator
 from occkit.training.recipe import Recipe
@@ -84,7 +84,8 @@ def train(recipe: Recipe, data_root: Path | str, out: Path | str, *, resume: boo
         trainer.write_rigs()
         write_json(
             out / "environment.json",
-            describe(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes),
+            describe(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes)
+            | {"data": trainer.describe_data()},
         )
         checkpoint.truncate_lines(out / "metrics.jsonl", trainer.step)
     with _stop_request(repeated=accelerator.num_processes > 1) as stop_requested:
@@ -128,6 +129,15 @@ class _Trainer:
         self.model, self.prepared_optimizer = cast(nn.Module, model), cast(AcceleratedOptimizer, prepared)
         self.step = 0
         self.best_score: float | None = None
+
+    def describe_data(self) -> dict[str, Any]:
+        """Return what `environment.json` says of the data; not where it lies, which is nobody else's business."""
+        return {
+            "format": self.train_set.name,
+            "generated": is_generated_world(self.train_set.root),
+            "train_frames": len(self.train_set),
+            "val_frames": None if self.val_set is None else len(self.val_set),
+        }
 
     @property
     def frames_per_step(self) -> int:

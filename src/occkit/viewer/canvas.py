@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +25,21 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
-def encode(picture: Picture, *, jpeg: bool = False) -> bytes:
-    """Return a picture as the bytes of a PNG, or of a JPEG of quality 88."""
+def encode(picture: Picture, *, jpeg: bool = False, inches: float | None = None) -> bytes:
+    """Return a picture as the bytes of a PNG, or of a JPEG of quality 88; `inches` says how wide to print it."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
+    dpi: dict[str, Any] = {} if inches is None else {"dpi": (image.width / inches,) * 2}
     if jpeg:
-        image.save(buffer, "JPEG", quality=88, subsampling=0)
+        image.save(buffer, "JPEG", quality=88, subsampling=0, **dpi)
     else:
-        image.save(buffer, "PNG")
+        image.save(buffer, "PNG", **dpi)
     return buffer.getvalue()
 
 
-def save_picture(path: Path, picture: Picture) -> None:
-    """Write a picture; the ending `.jpg` or `.png` chooses the format."""
-    write_bytes(path, encode(picture, jpeg=path.suffix.lower() in (".jpg", ".jpeg")))
+def save_picture(path: Path, picture: Picture, *, inches: float | None = None) -> None:
+    """Write a picture; the ending `.jpg` or `.png` chooses the format, `inches` says how wide to print it."""
+    write_bytes(path, encode(picture, jpeg=path.suffix.lower() in (".jpg", ".jpeg"), inches=inches))
 
 
 def resize(picture: Picture, height: int, width: int) -> Picture:

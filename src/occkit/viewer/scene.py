@@ -117,6 +117,7 @@ def draw_perspective(
     size: tuple[int, int] = (720, 1280),
     camera: Cameras | None = None,
     ego: EgoCar | None = EgoCar(),
+    sky: bool = True,
 ) -> Picture:
     """Draw a volume as it looks from a camera anywhere.
 
@@ -125,6 +126,7 @@ def draw_perspective(
         size: height and width of the picture, pixels; a given camera must be made for it.
         camera: without leading dimensions, in the frame of the grid; see `look_at`. Default: `chase_camera`.
         ego: the car to draw into it; None leaves it out.
+        sky: put a pale sky behind the volume; else it stands on white paper.
 
     Returns:
         `[h, w, 3]` uint8. Not differentiable.
@@ -145,8 +147,9 @@ def draw_perspective(
     double = camera.map(lambda tensor: tensor.double())
     views = [camera_rays(double, pixels + torch.tensor(shift, dtype=torch.float64), unit=True) for shift in _SUB_PIXELS]
     rise = np.linspace(0, 1, height, dtype=np.float32)[:, None, None] ** 0.8
-    sky = np.broadcast_to(_SKY_TOP * (1 - rise) + _SKY_BOTTOM * rise, (height, width, 3)).reshape(-1, 3)
-    return _shoot(occupancy, views, sky.astype(np.float32), pixel_angle=1 / focal, ego=ego).reshape(height, width, 3)
+    behind = _SKY_TOP * (1 - rise) + _SKY_BOTTOM * rise if sky else np.ones(3)
+    behind = np.broadcast_to(behind, (height, width, 3)).reshape(-1, 3).astype(np.float32)
+    return _shoot(occupancy, views, behind, pixel_angle=1 / focal, ego=ego).reshape(height, width, 3)
 
 
 def draw_top(
