@@ -103,18 +103,14 @@ def generate(
     loop = _Loop(model, prompt, cameras, sampling, occupancy)
     scheduler = model.schedule.scheduler(sampling.scheduler, sampling.steps)
     random = torch.Generator().manual_seed(seed)
-    reads = occupancy is None
     noisy = torch.randn(loop.shape, generator=random).to(loop.device) * float(scheduler.init_noise_sigma)
     for i, time in enumerate(scheduler.timesteps):
         step = time.round().long().clamp(0, model.schedule.steps - 1).to(loop.device)
         # Some schedulers keep another scale than the model's.
         seen = scheduler.scale_model_input(noisy, time)
         guess = loop.predict(seen, step)
-        if (
-            occupancy is None
-            and i % sampling.every == 0
-            and float(model.schedule.signal[int(step)]) > sampling.readable
-        ):
+        readable = float(model.schedule.signal[int(step)]) > sampling.readable
+        if occupancy is None and i % sampling.every == 0 and readable:
             loop.read(seen, guess, step)
         options = {} if sampling.scheduler == "unipc" else {"generator": random}
         noisy = scheduler.step(guess, time, noisy, **options).prev_sample
