@@ -88,7 +88,8 @@ def read_curves(run: Path) -> RunCurves:
     scored: dict[str, list[tuple[int, float]]] = {}
     for record in read_metrics(run):
         step = record["step"]
-        for name, value in {TOTAL: record.get("loss"), **_numbers(record.get("losses"))}.items():
+        losses: dict[str, Any] = {TOTAL: record.get("loss"), **_numbers(record.get("losses"))}
+        for name, value in losses.items():
             if _is_number(value):
                 points.setdefault(name, []).append((step, float(value)))
         for protocol, entry in _numbers(record.get("validation")).items():

@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 GOOD, BAD = "#00795a", "#c4460a"
 """Of what holds and what does not; the two also differ in shape wherever they are used."""
 DOTS_PER_INCH = 300
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8.5,
