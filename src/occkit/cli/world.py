@@ -71,10 +71,11 @@ class Args:
 
     out: Path
     """Data root to write; an interrupted one is continued."""
-    format: Literal["nuscenes", "semantickitti", "nyuv2"] = "nuscenes"
-    """Layout: nuScenes tables with Occ3D labels, SemanticKITTI sequences, or rooms as SSCNet laid NYUv2 out."""
-    preset: Literal["nano", "front-nano", "occ3d", "kitti", "kitti-nano", "room", "room-nano"] | None = None
-    """Size of volume and images; by default nano, kitti-nano for SemanticKITTI, room-nano for NYUv2."""
+    format: Literal["nuscenes", "semantickitti", "nyuv2", "rig"] = "nuscenes"
+    """Layout: nuScenes tables with Occ3D labels, SemanticKITTI sequences, rooms as SSCNet laid NYUv2 out, or drives of
+    an own car, each a folder of rig.json without labels."""
+    preset: Literal["nano", "front-nano", "occ3d", "own-car", "kitti", "kitti-nano", "room", "room-nano"] | None = None
+    """Size of volume and images; by default nano, kitti-nano for SemanticKITTI, room-nano for NYUv2, own-car."""
     scenes: int = 12
     """Training and validation scenes together; in NYUv2's layout a scene is a room with one frame."""
     test_scenes: int = 0
@@ -96,6 +97,7 @@ _PRESETS = {
     "nuscenes": ("nano", "front-nano", "occ3d"),
     "semantickitti": ("kitti-nano", "kitti"),
     "nyuv2": ("room-nano", "room"),
+    "rig": ("own-car",),
 }
 """Format -> its presets, the default first."""
 

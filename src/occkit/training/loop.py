@@ -8,6 +8,7 @@ import json
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class _Trainer:
     ) -> None:
         self.recipe, self.out, self.accelerator = recipe, out, accelerator
         self.train_set = _frames(data_root, recipe, "train")
-        self.val_set = None if recipe.evaluate_every is None else _frames(data_root, recipe, "val")
+        self.val_set = None if recipe.evaluate_every is None else _validation_frames(data_root, recipe)
         set_seed(recipe.seed)
         self.system = build_system(recipe.system)
         if not resume:
@@ -317,6 +318,15 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
         a, b = cast(dict[str, Any], old), cast(dict[str, Any], new)
         return [d for key in {**a, **b} for d in _differences(a.get(key), b.get(key), f"{where}.{key}")]
     return [] if old == new else [where.removeprefix(".recipe.").removeprefix(".")]
+
+
+def _validation_frames(root: Path, recipe: Recipe) -> FrameDataset | None:
+    """Return the frames to validate on; None, with a sentence, where nothing is labelled by its nature."""
+    frames = _frames(root, recipe, "val")
+    if frames.name != "rig":
+        return frames
+    warnings.warn(f"{root}: a rig has no labels, so nothing is validated; the last weights are kept", stacklevel=2)
+    return None
 
 
 def _frames(root: Path, recipe: Recipe, split: Literal["train", "val"]) -> FrameDataset:

@@ -15,12 +15,12 @@ import numpy as np
 
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_json, write_json
-from occkit.world import nuscenes, nyuv2, semantickitti
+from occkit.world import nuscenes, nyuv2, rig, semantickitti
 from occkit.world.presets import WorldConfig
 from occkit.world.room_scene import RoomConfig, make_room
 from occkit.world.streets import make_scene
 
-Format = Literal["nuscenes", "semantickitti", "nyuv2"]
+Format = Literal["nuscenes", "semantickitti", "nyuv2", "rig"]
 Split = Literal["train", "val", "test"]
 _SPLIT_SEED = {"train": 0, "val": 1, "test": 2}
 _NOTES = ".world"
@@ -31,7 +31,7 @@ class SceneJob:
     """One scene to write; picklable."""
 
     name: str
-    """Scene name, sequence number for SemanticKITTI, or name of a room's only frame for NYUv2."""
+    """Scene or drive name, sequence number for SemanticKITTI, or name of a room's only frame for NYUv2."""
     split: Split
     """Decides the seed, and what is published of the labels."""
     index: int
@@ -61,7 +61,8 @@ def generate(
         config: what the world is like: streets, or rooms for NYUv2's layout.
         out: data root; made if missing.
         format: layout; SemanticKITTI has ten training sequences and one for validation at most. In NYUv2's a scene is a
-            room with one frame: the layout says of no two frames what they have to do with each other.
+            room with one frame: the layout says of no two frames what they have to do with each other. In that of a rig
+            it is a drive with a folder of its own, and drives are not split.
         num_scenes: training and validation scenes together.
         seed: of the whole data set.
         workers: processes.
@@ -90,7 +91,7 @@ def generate(
     elif format == "nuscenes":
         splits = {split: [records[j.name] for j in jobs if j.split == split] for split in ("train", "val", "test")}
         nuscenes.write_tables(out, config, splits)
-    else:
+    elif format == "semantickitti":
         semantickitti.write_summary(out, config, list(records.values()))
 
 
@@ -102,6 +103,8 @@ def _check_layout(config: WorldConfig | RoomConfig, format: Format, num_test: in
         nyuv2.check_split(num_test)
     elif format == "semantickitti":
         semantickitti.check_rig(config)
+    elif format == "rig":
+        rig.check_drives(config, num_test)
 
 
 def plan_scenes(format: Format, num_scenes: int, val_fraction: float, num_test: int = 0) -> list[SceneJob]:
@@ -135,7 +138,8 @@ def plan_scenes(format: Format, num_scenes: int, val_fraction: float, num_test: 
         if len(names) > 9999:
             raise ValueError(f"NYUv2's names count to 9999, asked for {len(names)} rooms")
     else:
-        names = [f"scene-{i + 1:04d}" for i in range(sum(counts.values()))]
+        kind = "drive" if format == "rig" else "scene"
+        names = [f"{kind}-{i + 1:04d}" for i in range(sum(counts.values()))]
     places: list[tuple[Split, int]] = [(split, i) for split, count in counts.items() for i in range(count)]
     return [
         SceneJob(name=name, split=split, index=index, position=position)
@@ -239,6 +243,8 @@ def write_scene(
     scene = make_scene(config, job.name, entropy)
     if format == "nuscenes":
         record = nuscenes.SceneWriter(out, scene, config, job.position, world).write()
+    elif format == "rig":
+        record = rig.DriveWriter(out, scene, config).write()
     else:
         record = semantickitti.SequenceWriter(out, scene, config, hidden=job.split == "test").write()
     write_json(_record_path(out, job.name), record, indent=None)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from occkit.geometry import KITTI_GRID, OCC3D_GRID, VoxelGrid
 from occkit.world.room_scene import RoomConfig
-from occkit.world.sensors import Rig, kitti_rig, surround_rig
+from occkit.world.sensors import Rig, kitti_rig, own_car_rig, surround_rig
 
 Street = Literal["mixed", "straight", "left", "right", "cross"]
 Weather = Literal["mixed", "sun", "overcast", "night", "fog"]
@@ -90,6 +90,13 @@ def front_nano() -> WorldConfig:
     )
 
 
+def own_car() -> WorldConfig:
+    """Four 96 x 160 fisheye cameras on a van and the near 38 m around it at 0.8 m: a rig unlike any data set's."""
+    return WorldConfig(
+        grid=VoxelGrid.from_range((-19.2, -19.2, -1), (19.2, 19.2, 5.4), 0.8), rig=own_car_rig(96, 160), frames=30
+    )
+
+
 def occ3d() -> WorldConfig:
     """Occ3D as it is: 0.4 m voxels, six 1600 x 900 images, 32 beams."""
     return WorldConfig(
@@ -113,7 +120,14 @@ def kitti_nano() -> WorldConfig:
 
 
 PRESETS: Mapping[str, WorldConfig] = MappingProxyType(
-    {"nano": nano(), "front-nano": front_nano(), "occ3d": occ3d(), "kitti": kitti(), "kitti-nano": kitti_nano()}
+    {
+        "nano": nano(),
+        "front-nano": front_nano(),
+        "own-car": own_car(),
+        "occ3d": occ3d(),
+        "kitti": kitti(),
+        "kitti-nano": kitti_nano(),
+    }
 )
 """Preset name on the command line -> its settings; vary them with `dataclasses.replace`."""
 

@@ -1,11 +1,14 @@
 """What the sensors record of a scene at a time, and what is true then. Nothing here knows a file format."""
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from occkit.geometry.cameras import undistort
 from occkit.world.labels import Volume, VoxelWords, seen_by_camera, seen_by_scanner, voxelise
 from occkit.world.presets import WorldConfig
 from occkit.world.primitives import Floats
@@ -99,8 +102,43 @@ def shoot(scene: Scene, config: WorldConfig, index: int, time: float) -> Shot:
         width=config.rig.width,
     )
     tracer = Tracer.build(scene.solids(moment), scene.ground)
-    picture = render(tracer, lens, scene.look, scene.street, exposure)
+    if not camera.distortion:
+        picture = render(tracer, lens, scene.look, scene.street, exposure)
+    else:
+        wide, row, column = unbent(lens, camera.distortion)
+        flat = render(tracer, wide, scene.look, scene.street, replace(exposure, supersample=1))
+        layers = {name: layer[row, column] for name, layer in vars(flat).items()}
+        picture = Picture(**layers)
     return Shot(time=moment, global_from_ego=ego, picture=picture)
+
+
+def unbent(lens: Lens, distortion: tuple[float, ...]) -> tuple[Lens, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return a pinhole that sees all that a bent lens sees, and which of its pixels each pixel of that lens shows.
+
+    Both look the same way from the same place, so that a pixel's z-depth is the same in both. The pinhole's pixels are
+    half as wide as those in the middle of the bent image, where they are finest.
+
+    Args:
+        lens: intrinsics, pose and size of the bent image.
+        distortion: its coefficients.
+
+    Returns:
+        The pinhole, and row and column in its image, `[h, w]` each.
+    """
+    u, v = np.meshgrid(np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5)
+    rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(lens.intrinsics).T
+    flat = undistort(torch.from_numpy(rays[..., :2].reshape(-1, 2)), torch.tensor(distortion, dtype=torch.float64))
+    x, y = flat.numpy().reshape(*u.shape, 2).transpose(2, 0, 1)
+    focal = 2 * float(lens.intrinsics[0, 0])
+    left, top = math.ceil(-x.min() * focal) + 1, math.ceil(-y.min() * focal) + 1
+    column, row = (np.floor(side * focal + shift).astype(np.int64) for side, shift in ((x, left), (y, top)))
+    wide = replace(
+        lens,
+        intrinsics=np.array([[focal, 0.0, left], [0.0, focal, top], [0.0, 0.0, 1.0]]),
+        height=int(row.max()) + 1,
+        width=int(column.max()) + 1,
+    )
+    return wide, row, column
 
 
 def scan(scene: Scene, config: WorldConfig, time: float) -> Scan:

@@ -20,7 +20,7 @@ def pose(rotation: Floats, translation: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSpec:
-    """One pinhole camera of a rig."""
+    """One camera of a rig."""
 
     name: str
     """Channel, for example CAM_FRONT."""
@@ -30,6 +30,8 @@ class CameraSpec:
     """`[4, 4]` mounting."""
     delay: float = 0.0
     """Exposure time minus the frame's reference time, seconds."""
+    distortion: tuple[float, ...] = ()
+    """Lens coefficients in OpenCV's order, see `geometry.cameras.distort`; empty is a pinhole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,41 @@ def kitti_rig(height: int, width: int, *, beams: int, azimuths: int) -> Rig:
         pitches=tuple(np.linspace(-24.8, 2.0, beams)), azimuths=azimuths, ego_from_lidar=np.eye(4), reach=80.0
     )
     return Rig(cameras=cameras, height=height, width=width, lidar=lidar, ground_clearance=1.73)
+
+
+_OWN_CAR = (
+    # name, forward, left, up (metres), heading, downwards (degrees), delay (seconds)
+    ("front", 2.10, 0.00, 1.95, 0.0, 4.0, 0.000),
+    ("left", 1.20, 0.95, 2.05, 90.0, 12.0, 0.013),
+    ("rear", -1.40, 0.10, 2.20, 180.0, 8.0, 0.021),
+    ("right", 1.20, -0.95, 2.05, -90.0, 12.0, 0.034),
+)
+FISHEYE = (4 / 15, 0.0, 0.0008, -0.0012, 0.0, 0.6, 0.0, 0.0)
+"""Coefficients of a fisheye lens: `r (15 + 4 r^2) / (15 + 9 r^2)` is close to the angle `atan r`, and the lens sits a
+little askew."""
+_FISHEYE_FIELD = 118.0
+
+
+def own_car_rig(height: int, width: int) -> Rig:
+    """Four fisheye cameras on the roof of a van, unlike any data set's; they look down a little, one after the other.
+
+    The images have `_FISHEYE_FIELD` degrees across their width. The scanner is there for the truth alone.
+    """
+    edge = np.tan(np.radians(_FISHEYE_FIELD / 2))
+    focal = width / 2 / (edge * (1 + FISHEYE[0] * edge**2) / (1 + FISHEYE[5] * edge**2))
+    camera = np.array([[focal, 0.0, 0.51 * width], [0.0, focal, 0.47 * height], [0.0, 0.0, 1.0]])
+    cameras = []
+    for name, x, y, z, heading, down, delay in _OWN_CAR:
+        turn = np.radians(down)
+        nod = np.array([[1, 0, 0], [0, np.cos(turn), np.sin(turn)], [0, -np.sin(turn), np.cos(turn)]])
+        mounting = pose(yaw_matrix(radians(heading)) @ CAMERA_AXES @ nod, np.array([x, y, z]))
+        cameras.append(
+            CameraSpec(name=name, intrinsics=camera, ego_from_camera=mounting, delay=delay, distortion=FISHEYE)
+        )
+    lidar = LidarSpec(
+        pitches=tuple(np.linspace(-30.0, 10.0, 24)), azimuths=360, ego_from_lidar=pose(np.eye(3), np.array([0, 0, 2.4]))
+    )
+    return Rig(cameras=tuple(cameras), height=height, width=width, lidar=lidar)
 
 
 KITTI_EGO_FROM_CAM0 = pose(CAMERA_AXES, np.array([0.27, 0.0, -0.08]))
