@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "predict": "write one labelled volume a frame, from a data set or from your own cameras",
     "query": "ask the voxels of an open-vocabulary run for words: which are found, and where",
     "generate": "draw scenes from text: images of every camera, and the occupancy that belongs to them",
+    "export": "write a run as ONNX that needs neither torch nor occkit, and a parity report beside it",
     "convert": "carry labels from one data set's format to another's",
     "reproduce": "run a system's claim, arms against baselines, and write its claim card",
     "bench": "run the benchmarks, each with the plain form beside it",

@@ -1,0 +1,84 @@
+"""Smaller numbers: the same traced frame with weights and heavy arithmetic in 16 or 8 bits.
+
+Where pixels meet voxels is never rounded: nodes that no image reaches keep their numbers, and elsewhere only
+convolutions and matrix products change. Inputs and outputs stay as they are.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+from onnx import ModelProto
+
+from occkit.errors import ConfigError
+from occkit.export.graph import Tensors
+from occkit.export.onnx_file import check_standard, nodes_without
+
+Variant = Literal["fp16", "int8"]
+
+_HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_SEEN = ("images", "masks", "segmentation_features")
+"""Inputs that say what things look like; all others say where they are."""
+
+
+def to_fp16(model: ModelProto) -> ModelProto:
+    """Return a traced frame whose convolutions and matrix products, and their weights, are half precision."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    exact = set(nodes_without(model, _SEEN))
+    exact |= {node.name for node in model.graph.node if node.op_type not in (*_HEAVY, "Relu")}
+    made = ModelProto()
+    made.CopyFrom(model)
+    made = convert_float_to_float16(made, keep_io_types=True, node_block_list=sorted(exact), disable_shape_infer=True)
+    check_standard(made)
+    return made
+
+
+def to_int8(model: ModelProto, frames: Iterable[Tensors]) -> ModelProto:
+    """Return a traced frame whose convolutions and matrix products are 8-bit, between Quantize and DequantizeLinear.
+
+    Weights have a scale a channel, activations one a tensor: the range that they have in the given frames.
+
+    Args:
+        model: a traced frame.
+        frames: to calibrate with; such as the network will see.
+
+    Raises:
+        ConfigError: if there is no frame.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        """Feeds the frames one by one."""
+
+        def __init__(self) -> None:
+            wanted = {value.name for value in model.graph.input}
+            self.feeds: Iterator[dict[str, Any]] = iter(
+                [{k: v.numpy() for k, v in frame.items() if k in wanted} for frame in frames]
+            )
+
+        def get_next(self) -> dict[str, Any] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return next(self.feeds, None)
+
+    frames = list(frames)
+    if not frames:
+        raise ConfigError("int8: needs frames to calibrate with; give --data")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(model.SerializeToString())
+        quantize_static(
+            str(source),
+            str(target),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(nodes_without(model, _SEEN)),
+        )
+        made = onnx.load(str(target))
+    check_standard(made)
+    return made
