@@ -40,7 +40,7 @@ bench: .venv/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(PIP) -e '.[hf,diffusion,dev]'
+	$(PIP) -e '.[hf,diffusion,export,dev]'
 	@touch $@
 
 clean:

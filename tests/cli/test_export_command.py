@@ -4,24 +4,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
 from occkit import cli
 from occkit.data.rig_files import write_rigs
+from occkit.export import exporter
 from occkit.geometry import Cameras
 from occkit.systems.lift import debug
 from occkit.training.checkpoint import from_pretrained, save_pretrained
 from occkit.training.system import build_system
+
+_TRACED: dict[str, onnx.ModelProto] = {}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of random weights that keeps two cameras, as a training does."""
     folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
     recipe = debug()
+    torch.manual_seed(0)  # the same weights as ever: they are part of what is traced once
     save_pretrained(build_system(recipe.system), recipe, folder)
     poses = torch.eye(4).repeat(1, 2, 1, 1)
     poses[..., :3, :3] = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
@@ -30,6 +34,20 @@ def run(tmp_path_factory) -> Path:
     cameras = Cameras(intrinsics=intrinsics, ego_from_camera=poses, height=32, width=88)
     write_rigs(folder / "rigs", cameras, ("left", "right"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def traced_once(monkeypatch):
+    """Trace equal graphs once for all tests here: it takes most of their time."""
+    plain = exporter.trace
+
+    def trace(graph, inputs):
+        key = str({name: tuple(tensor.shape) for name, tensor in inputs.items()})
+        if key not in _TRACED:
+            _TRACED[key] = plain(graph, inputs)
+        return onnx.ModelProto.FromString(_TRACED[key].SerializeToString())
+
+    monkeypatch.setattr(exporter, "trace", trace)
 
 
 def test_a_rig_measures_calibrates_and_runs_without_torch(run, rig, tmp_path, capsys):
@@ -92,8 +110,6 @@ def test_without_data_the_runs_own_cameras_do(run, tmp_path):
 
 
 def test_what_does_not_agree_is_not_written(run, tmp_path, monkeypatch, capsys):
-    from occkit.export import exporter
-
     exact = exporter.trace
 
     def shifted(graph, inputs):

@@ -3,20 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from onnx import ModelProto
 from torch import nn
 
 from occkit.errors import ConfigError
-from occkit.export.graph import FrameGraph, GraphOptions, GraphSpec, Tensors
+from occkit.export.graph import FrameGraph, GraphOptions, GraphSpec, Tensors, batch_of
 from occkit.export.onnx_file import OPSET, bake, describe, trace, with_batch
 from occkit.export.parity import MAX_DIFFERENCE, MIN_AGREEMENT, Compared, Frame, Session, compare, latencies
 from occkit.export.report import Circumstances, make_report, versions, write_report
 from occkit.export.variants import Variant, to_fp16, to_int8
 from occkit.files import write_bytes
 from occkit.nn.backbones import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 RIG_INPUTS = ("intrinsics", "ego_from_camera", "distortion")
 """What a rig is, among the inputs."""
@@ -124,8 +126,10 @@ def export_system(
         ConfigError: if the system cannot be traced, or the float32 file does not say what the system says.
     """
     system.eval()
-    graph = FrameGraph(system, spec, config.graph)
     inputs = frames[0].inputs
+    with torch.no_grad():
+        system(batch_of(inputs, spec))  # whatever it works out at its first call, such as vectors of words
+    graph = FrameGraph(system, spec, config.graph)
     frame = trace(graph, inputs)
     if config.fixed_rig:
         frame = bake(frame, {name: inputs[name].numpy() for name in RIG_INPUTS if name in inputs})
@@ -167,7 +171,7 @@ def _check(compared: Compared) -> None:
 
 
 def _description(
-    graph: FrameGraph, inputs: Tensors, about: About, config: ExportConfig, variant: str, model: ModelProto
+    graph: FrameGraph, inputs: Tensors, about: About, config: ExportConfig, variant: str, model: "ModelProto"
 ) -> dict[str, Any]:
     """Return what a file says of itself, as JSON values; see docs/export.md."""
     spec = graph.spec

@@ -3,15 +3,17 @@
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 from occkit.errors import ConfigError
 from occkit.export.graph import FrameGraph, Tensors
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 OPSET = 20
 """Of the default domain; the first with GridSample in three dimensions."""
@@ -23,7 +25,7 @@ _FRAME = "frame/"
 """Put before the names of a frame's own inputs and outputs."""
 
 
-def trace(graph: FrameGraph, inputs: Tensors) -> ModelProto:
+def trace(graph: FrameGraph, inputs: Tensors) -> "ModelProto":
     """Trace a graph on one frame, without a batch dimension.
 
     Args:
@@ -64,7 +66,7 @@ def trace(graph: FrameGraph, inputs: Tensors) -> ModelProto:
     return model
 
 
-def check_standard(model: ModelProto) -> None:
+def check_standard(model: "ModelProto") -> None:
     """Check that a model has operators of ONNX's default domain only.
 
     Raises:
@@ -76,8 +78,10 @@ def check_standard(model: ModelProto) -> None:
         raise ConfigError(f"export: operators that are not ONNX's own: {', '.join(sorted(found))}")
 
 
-def bake(model: ModelProto, values: Mapping[str, npt.NDArray[Any]]) -> ModelProto:
+def bake(model: "ModelProto", values: Mapping[str, npt.NDArray[Any]]) -> "ModelProto":
     """Return a traced frame some of whose inputs are constants, such as the cameras of one rig."""
+    from onnx import numpy_helper
+
     baked = _copy(model)
     kept = [value for value in model.graph.input if value.name not in values]
     names = [value.name for value in model.graph.input if value.name in values]
@@ -87,7 +91,7 @@ def bake(model: ModelProto, values: Mapping[str, npt.NDArray[Any]]) -> ModelProt
     return baked
 
 
-def with_batch(model: ModelProto, batch: int | None) -> ModelProto:
+def with_batch(model: "ModelProto", batch: int | None) -> "ModelProto":
     """Return a model whose inputs and outputs have a leading batch dimension.
 
     Frames know nothing of each other, so any batch but 1 is ONNX's `Scan` over the frames, weights shared.
@@ -99,6 +103,8 @@ def with_batch(model: ModelProto, batch: int | None) -> ModelProto:
     Raises:
         ConfigError: if the batch is below 1.
     """
+    from onnx import GraphProto, checker, helper
+
     if batch is not None and batch < 1:
         raise ConfigError(f"batch: expected 1 or more, got {batch}")
     size: int | str = "batch" if batch is None else batch
@@ -123,7 +129,7 @@ def with_batch(model: ModelProto, batch: int | None) -> ModelProto:
     return made
 
 
-def describe(model: ModelProto, description: Mapping[str, Any]) -> bytes:
+def describe(model: "ModelProto", description: Mapping[str, Any]) -> bytes:
     """Return the file of a model that carries its own description.
 
     Raises:
@@ -137,7 +143,7 @@ def describe(model: ModelProto, description: Mapping[str, Any]) -> bytes:
     return made.SerializeToString()
 
 
-def nodes_without(model: ModelProto, sources: Sequence[str]) -> tuple[str, ...]:
+def nodes_without(model: "ModelProto", sources: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the nodes that no path leads to from any of the inputs `sources`.
 
     Of a traced frame and the images as a source: all that cameras and grid alone decide.
@@ -152,8 +158,8 @@ def nodes_without(model: ModelProto, sources: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _nodes(graph: GraphProto) -> list[NodeProto]:
-    found: list[NodeProto] = []
+def _nodes(graph: "GraphProto") -> "list[NodeProto]":
+    found: "list[NodeProto]" = []
     for node in graph.node:
         found.append(node)
         for attribute in node.attribute:
@@ -162,22 +168,24 @@ def _nodes(graph: GraphProto) -> list[NodeProto]:
     return found
 
 
-def _copy(model: ModelProto) -> ModelProto:
-    made = ModelProto()
+def _copy(model: "ModelProto") -> "ModelProto":
+    made = type(model)()
     made.CopyFrom(model)
     return made
 
 
-def _batched(value: ValueInfoProto, size: int | str) -> ValueInfoProto:
+def _batched(value: "ValueInfoProto", size: int | str) -> "ValueInfoProto":
+    from onnx import helper
+
     tensor = value.type.tensor_type
     dims = [d.dim_param if d.HasField("dim_param") else d.dim_value for d in tensor.shape.dim]
     return helper.make_tensor_value_info(value.name, tensor.elem_type, [size, *dims])
 
 
-def _renamed(graph: GraphProto) -> GraphProto:
+def _renamed(graph: "GraphProto") -> "GraphProto":
     """Return a frame's graph whose inputs and outputs have names of their own."""
     names = {value.name: f"{_FRAME}{value.name}" for value in (*graph.input, *graph.output)}
-    made = GraphProto()
+    made = type(graph)()
     made.CopyFrom(graph)
     for node in _nodes(made):
         for listed in (node.input, node.output):
@@ -188,9 +196,11 @@ def _renamed(graph: GraphProto) -> GraphProto:
     return made
 
 
-def _squeezed(body: GraphProto, inputs: Sequence[str], outputs: Sequence[str]) -> GraphProto:
+def _squeezed(body: "GraphProto", inputs: Sequence[str], outputs: Sequence[str]) -> "GraphProto":
     """Return a frame's graph between nodes that take a batch dimension of 1 away and put it back."""
-    made = GraphProto()
+    from onnx import TensorProto, helper
+
+    made = type(body)()
     made.CopyFrom(body)
     del made.input[:], made.output[:], made.node[:]
     axis = f"{_FRAME}first_axis"

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from torch import nn
 
@@ -95,6 +94,8 @@ class Session:
     """An exported file in ONNX Runtime on the CPU, called frame by frame."""
 
     def __init__(self, model: bytes, *, threads: int) -> None:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

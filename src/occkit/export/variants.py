@@ -7,14 +7,14 @@ convolutions and matrix products change. Inputs and outputs stay as they are.
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-import onnx
-from onnx import ModelProto
+from typing import TYPE_CHECKING, Any, Literal
 
 from occkit.errors import ConfigError
 from occkit.export.graph import Tensors
 from occkit.export.onnx_file import check_standard, nodes_without
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Variant = Literal["fp16", "int8"]
 
@@ -23,20 +23,20 @@ _SEEN = ("images", "masks", "segmentation_features")
 """Inputs that say what things look like; all others say where they are."""
 
 
-def to_fp16(model: ModelProto) -> ModelProto:
+def to_fp16(model: "ModelProto") -> "ModelProto":
     """Return a traced frame whose convolutions and matrix products, and their weights, are half precision."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     exact = set(nodes_without(model, _SEEN))
     exact |= {node.name for node in model.graph.node if node.op_type not in (*_HEAVY, "Relu")}
-    made = ModelProto()
+    made = type(model)()
     made.CopyFrom(model)
     made = convert_float_to_float16(made, keep_io_types=True, node_block_list=sorted(exact), disable_shape_infer=True)
     check_standard(made)
     return made
 
 
-def to_int8(model: ModelProto, frames: Iterable[Tensors]) -> ModelProto:
+def to_int8(model: "ModelProto", frames: Iterable[Tensors]) -> "ModelProto":
     """Return a traced frame whose convolutions and matrix products are 8-bit, between Quantize and DequantizeLinear.
 
     Weights have a scale a channel, activations one a tensor: the range that they have in the given frames.
@@ -48,6 +48,7 @@ def to_int8(model: ModelProto, frames: Iterable[Tensors]) -> ModelProto:
     Raises:
         ConfigError: if there is no frame.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
