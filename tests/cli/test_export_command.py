@@ -62,11 +62,11 @@ def test_a_rig_measures_calibrates_and_runs_without_torch(run, rig, tmp_path, ca
     assert whole["within_limits"]
     assert whole["max_abs_difference"] < 1e-4
     assert whole["label_agreement"] >= 0.999
-    assert whole["bytes"] == out.stat().st_size > bytes_["bytes"]
-    assert whole["bytes"] > half["bytes"]
+    assert whole["bytes"] == out.stat().st_size > half["bytes"]
+    assert b"occkit/nn" not in out.read_bytes()  # nor where the sources lie
     # Fewer bits are a little off, and neither exact nor noise.
     for entry in (half, bytes_):
-        assert whole["mean_abs_difference"] < entry["mean_abs_difference"] < 0.1
+        assert whole["mean_abs_difference"] < entry["mean_abs_difference"] < 0.5
     assert report["torch"]["latency_ms"] > 0
     assert report["weights_sha256"] in (out.parent / "model.parity.md").read_text()
     assert "int8" in capsys.readouterr().out

@@ -59,9 +59,10 @@ def trace(graph: FrameGraph, inputs: Tensors) -> "ModelProto":
     assert program is not None
     model = program.model_proto
     check_standard(model)
+    _tidy(model.graph)
     used = {name for node in _nodes(model.graph) for name in node.input}
     wanted = [value for value in model.graph.input if value.name in used]
-    del model.graph.input[:]
+    del model.graph.input[:], model.metadata_props[:]
     model.graph.input.extend(wanted)
     return model
 
@@ -156,6 +157,19 @@ def nodes_without(model: "ModelProto", sources: Sequence[str]) -> tuple[str, ...
         else:
             found.append(node.name)
     return tuple(found)
+
+
+def _tidy(graph: "GraphProto") -> None:
+    """Give every node a name of its own, and forget where in which source file on this machine things come from."""
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            value.doc_string = ""
+            del value.metadata_props[:]
+    del graph.metadata_props[:]
 
 
 def _nodes(graph: "GraphProto") -> "list[NodeProto]":
