@@ -7,6 +7,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from occkit.errors import ConfigError
 from occkit.export.onnx_file import METADATA_KEY, bake, check_standard, describe, nodes_without, with_batch
+from occkit.export.variants import to_fp16
 
 
 @pytest.fixture
@@ -78,3 +79,21 @@ def test_operators_of_others_are_refused_wherever_they_are(frame):
         check_standard(frame)
     with pytest.raises(ConfigError, match=r"com\.microsoft\.Neg"):
         with_batch(frame, None)
+
+
+def test_half_precision_rounds_products_of_what_is_seen_and_nothing_else():
+    names = ("images", "intrinsics")
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1]) for n in names]
+    nodes = [
+        helper.make_node("MatMul", ["images", "weight"], ["seen"], "seen"),
+        helper.make_node("MatMul", ["intrinsics", "weight"], ["placed"], "placed"),
+        helper.make_node("Concat", ["seen", "placed"], ["out"], "out", axis=1),
+    ]
+    weight = numpy_helper.from_array(np.float32([[1.0001]]), "weight")
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 2])
+    graph = helper.make_graph(nodes, "frame", values, [out], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    found = run(to_fp16(model), images=[[1000.3]], intrinsics=[[1000.3]])
+    assert found[0, 0] == 1000.5  # the nearest half
+    assert found[0, 1] == pytest.approx(1000.3 * 1.0001, rel=1e-6)
+    assert [node.name for node in model.graph.node] == ["seen", "placed", "out"]  # what was given is as it was

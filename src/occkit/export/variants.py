@@ -4,10 +4,13 @@ Where pixels meet voxels is never rounded: nodes that no image reaches keep thei
 convolutions and matrix products change. Inputs and outputs stay as they are.
 """
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from occkit.errors import ConfigError
 from occkit.export.graph import Tensors
@@ -19,19 +22,43 @@ if TYPE_CHECKING:
 Variant = Literal["fp16", "int8"]
 
 _HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_LARGEST_HALF = 65504.0
 _SEEN = ("images", "masks", "segmentation_features")
 """Inputs that say what things look like; all others say where they are."""
 
 
 def to_fp16(model: "ModelProto") -> "ModelProto":
-    """Return a traced frame whose convolutions and matrix products, and their weights, are half precision."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    """Return a traced frame whose convolutions and matrix products, and their weights, are half precision.
 
-    exact = set(nodes_without(model, _SEEN))
-    exact |= {node.name for node in model.graph.node if node.op_type not in (*_HEAVY, "Relu")}
+    Each stands between casts, so that nothing else is rounded: neither sums of norms nor, above all, coordinates.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
     made = type(model)()
     made.CopyFrom(model)
-    made = convert_float_to_float16(made, keep_io_types=True, node_block_list=sorted(exact), disable_shape_infer=True)
+    exact, halves, nodes = set(nodes_without(model, _SEEN)), dict[str, str](), list[Any]()
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in made.graph.node:
+        if node.op_type not in _HEAVY or node.name in exact:
+            nodes.append(node)
+            continue
+        for place, name in enumerate(node.input):
+            if name and name not in halves:
+                halves[name] = half = f"{name}/half"
+                if name in weights:
+                    values = numpy_helper.to_array(weights[name]).clip(-_LARGEST_HALF, _LARGEST_HALF)
+                    made.graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), half))
+                else:
+                    nodes.append(helper.make_node("Cast", [name], [half], f"{half}/cast", to=TensorProto.FLOAT16))
+            node.input[place] = halves.get(name, name)
+        whole, half = node.output[0], f"{node.output[0]}/half_result"
+        node.output[0] = half
+        nodes += [node, helper.make_node("Cast", [half], [whole], f"{half}/cast", to=TensorProto.FLOAT)]
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in made.graph.initializer if tensor.name in used]
+    del made.graph.node[:], made.graph.initializer[:]
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(kept)
     check_standard(made)
     return made
 
@@ -69,6 +96,8 @@ def to_int8(model: "ModelProto", frames: Iterable[Tensors]) -> "ModelProto":
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(model.SerializeToString())
+        # It recommends a preparation that the traced frame does not need, on the root logger.
+        logging.disable(logging.WARNING)
         quantize_static(
             str(source),
             str(target),
@@ -80,6 +109,7 @@ def to_int8(model: "ModelProto", frames: Iterable[Tensors]) -> "ModelProto":
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(nodes_without(model, _SEEN)),
         )
+        logging.disable(logging.NOTSET)
         made = onnx.load(str(target))
     check_standard(made)
     return made
