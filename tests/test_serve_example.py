@@ -68,7 +68,7 @@ def test_a_good_request_is_answered_with_an_npz(served):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/predict/", "/predict/../x", "/../../etc/passwd", "/%2e%2e/secret", "//predict", "/predict?x=1"]
+    "path", ["/", "/predict/", "/predict/../x", "/../../etc/passwd", "/%2e%2e/secret", "/predict?x=1"]
 )
 def test_other_paths_are_refused(served, path):
     module, _, port = served

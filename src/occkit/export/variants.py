@@ -98,18 +98,20 @@ def to_int8(model: "ModelProto", frames: Iterable[Tensors]) -> "ModelProto":
         source.write_bytes(model.SerializeToString())
         # It recommends a preparation that the traced frame does not need, on the root logger.
         logging.disable(logging.WARNING)
-        quantize_static(
-            str(source),
-            str(target),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(nodes_without(model, _SEEN)),
-        )
-        logging.disable(logging.NOTSET)
+        try:
+            quantize_static(
+                str(source),
+                str(target),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=list(nodes_without(model, _SEEN)),
+            )
+        finally:
+            logging.disable(logging.NOTSET)
         made = onnx.load(str(target))
     check_standard(made)
     return made
