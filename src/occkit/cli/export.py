@@ -252,5 +252,5 @@ def _write_example(args: Args, data: Path, folder: Path, recipe: "Recipe") -> Pa
     sample = frames.sample(0)
     (place,) = write_rigs(folder, sample.cameras, sample.camera_names)
     for name, image in zip(sample.camera_names, sample.images[0], strict=True):
-        write_image(folder / place / f"{name}.png", image.permute(1, 2, 0).numpy())
+        write_image(folder / place / f"{name}.png", image.numpy())
     return folder / place / "rig.json"
