@@ -45,7 +45,7 @@ bench: .venv/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(PIP) -e '.[hf,diffusion,dev]'
+	$(PIP) -e '.[hf,diffusion,export,dev]'
 	@touch $@
 
 .venv/docs: .venv/core

@@ -19,11 +19,11 @@ from occkit.data.predictions import list_predictions, prediction_path, read_pred
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, out: Path) -> str:
+def run(name: str, out: Path, *arguments: str) -> str:
     """Run an example as a reader would, from another folder, and return what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), "--out", str(out)],
+        [sys.executable, str(EXAMPLES / name), "--out", str(out), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -168,7 +168,7 @@ def test_teach_along_rays(tmp_path):
 def test_pages_and_lengths():
     """The docstring is the page of an example: it says how to run it, what is learnt and what comes out."""
     files = sorted(EXAMPLES.glob("*.py"))
-    assert [f.name[:2] for f in files] == [f"{number:02d}" for number in range(1, 9)]
+    assert [f.name[:2] for f in files] == [f"{number:02d}" for number in range(1, 11)]
     for file in files:
         source = file.read_text()
         page = ast.get_docstring(ast.parse(source)) or ""
@@ -176,7 +176,7 @@ def test_pages_and_lengths():
         assert "What you learn" in page, file.name
         assert "What comes out" in page, file.name
         assert 60 <= len(source.splitlines()) <= 150, file.name
-        for name in re.findall(r"^    (\S+\.(?:png|json|html))  ", page, flags=re.MULTILINE):
+        for name in re.findall(r"^    (\S+\.(?:png|json|html|npz))  ", page, flags=re.MULTILINE):
             assert name in source.replace(page, ""), f"{file.name} promises {name}"
 
 
@@ -194,3 +194,28 @@ def test_learn_without_labels(tmp_path):
     assert top[0] - top[2] > bottom[0] - bottom[2] + 40
     recipe = json.loads((out / "run" / "recipe.json").read_text())["recipe"]
     assert recipe["data"]["labels"] is None
+
+
+def test_infer_without_torch_and_serve(tmp_path):
+    for name in ("made", "asked"):
+        (tmp_path / name).mkdir()
+    out, served = tmp_path / "made" / "out", tmp_path / "asked" / "out"
+    text = run("09_infer_without_torch.py", out)
+    assert "lift.debug on 6 cameras, without torch" in text
+    with np.load(out / "semantics.npz", allow_pickle=False) as archive:
+        labels = archive["semantics"]
+    assert (labels.shape, labels.dtype) == ((100, 100, 8), np.uint8)
+    picture(out / "top.png")
+    assert json.loads((out / "model.parity.json").read_text())["variants"]["fp32"]["within_limits"]
+    # The same frame over HTTP is the same volume, and what is not meant for a server is refused.
+    files = ["--model", str(out / "model.onnx"), "--rig", str(out / "rig" / "000" / "rig.json")]
+    run("10_serve_over_http.py", served, *files)
+    answers = json.loads((served / "answers.json").read_text())
+    assert {name: status for name, (status, _) in answers.items()} == {
+        "good": 200,
+        "path": 404,
+        "bytes": 413,
+        "pixels": 400,
+    }
+    with np.load(served / "answer.npz", allow_pickle=False) as archive:
+        assert np.array_equal(archive["semantics"], labels)

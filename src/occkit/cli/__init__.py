@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "view": "look at labels, predictions, runs and worlds in a browser, or as one file",
     "draw": "figures for a paper: frames side by side, training curves, claim cards",
     "share": "put a trained model on the Hugging Face hub, with a model card written from the run",
+    "export": "write a run as ONNX that needs neither torch nor occkit, and a parity report beside it",
     "convert": "carry labels from one data set's format to another's",
     "reproduce": "run a system's claim, arms against baselines, and write its claim card",
     "bench": "run the benchmarks, each with the plain form beside it",

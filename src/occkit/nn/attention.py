@@ -160,11 +160,11 @@ class ImageAttention(nn.Module):
         """Return what the queries see; zero (before the last projection) where no camera looks."""
         values = self.value(maps).permute(0, 2, 3, 1).unflatten(-1, (self.heads, -1))
         size = x.new_tensor([maps.shape[3], maps.shape[2]])
-        total, count = torch.zeros_like(x), x.new_zeros(len(x), 1)
+        total, count = torch.zeros_like(x), x.new_zeros(x.shape[0], 1)
         for view, value in zip(views, values, strict=True):
             rows = rows_of(view.seen.any(dim=1))
             asked = x[rows]
-            shape = (len(rows), self.heads, self.heights, self.points)
+            shape = (rows.shape[0], self.heads, self.heights, self.points)
             places = view.places[rows][:, None, :, None] + self.offset(asked).reshape(*shape, 2) / size
             weights = self.weight(asked).reshape(shape).masked_fill(~view.seen[rows][:, None, :, None], -math.inf)
             weights = weights.flatten(2).softmax(dim=-1)

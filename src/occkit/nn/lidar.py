@@ -318,7 +318,7 @@ class _PointBatchNorm(nn.BatchNorm1d):
     """Batch normalisation that a cloud of fewer than two points in training goes through, and leaves no trace in."""
 
     def forward(self, input: Float[Tensor, "p c"]) -> Float[Tensor, "p c"]:
-        if len(input) > 1 or not self.training:
+        if not self.training or len(input) > 1:
             return super().forward(input)
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
@@ -334,7 +334,7 @@ def _locate(
 ) -> tuple[Float[Tensor, "p 4"], Int[Tensor, " p"]]:
     """Return the points inside the grid, and the flat index (sample, voxel) of each."""
     rows = torch.cat(points)
-    sample = torch.cat([torch.full((len(p),), i, device=rows.device) for i, p in enumerate(points)])
+    sample = torch.cat([torch.full((p.shape[0],), i, device=rows.device) for i, p in enumerate(points)])
     index, inside = grid.index_of(rows[:, :3])
     kept = _indices(inside)
     return rows[kept], (sample * grid.num_voxels + grid.flat_index(index))[kept]
@@ -342,10 +342,11 @@ def _locate(
 
 def _first_of_each(cell: Int[Tensor, " p"], limit: int, num_cells: int) -> Int[Tensor, " q"]:
     """Return which points are among the first `limit` of their cell."""
-    order = cell.argsort(stable=True)
+    place = torch.arange(cell.shape[0], device=cell.device)
+    order = (cell * cell.shape[0] + place).argsort()  # by cell, then by place: no two are equal
     count = torch.zeros(num_cells, dtype=torch.int64, device=cell.device).index_add(0, cell, torch.ones_like(cell))
     start = count.cumsum(0) - count
-    rank = torch.arange(len(cell), device=cell.device) - start[cell[order]]
+    rank = place - start[cell[order]]
     return order[_indices(rank < limit)]
 
 

@@ -38,7 +38,8 @@ class PlanCache(Generic[P]):
 
     def get(self, cameras: Cameras, grid: VoxelGrid, size: tuple[int, int], make: Callable[[], P]) -> P:
         """Return the plan for these cameras, grid and feature map, made if it is not there."""
-        if cameras.intrinsics.is_meta:
+        # A traced graph works its plans out from the cameras that it is given.
+        if cameras.intrinsics.is_meta or torch.compiler.is_compiling():
             return make()
         tensors = (cameras.intrinsics, cameras.ego_from_camera, cameras.distortion)
         numbers = tuple(None if t is None else t.detach().cpu().numpy().tobytes() for t in tensors)
@@ -188,7 +189,7 @@ def splat_plan(cameras: Cameras, grid: VoxelGrid, bins: DepthBins, size: tuple[i
         bins: depth bins.
         size: rows and columns of the feature map.
     """
-    small = cameras.resize(*size)
+    small = _exactly(cameras).resize(*size)
     pixels = pixel_grid(*size).to(small.intrinsics)
     num_cameras, num_cells = small.intrinsics.shape[0], pixels.shape[0]
     depth = bins.centers(device=pixels.device).to(pixels)
@@ -217,7 +218,7 @@ def gather_plan(
         size: rows and columns of the feature map.
         interpolation: see `GatherLiftConfig`.
     """
-    small = cameras.resize(*size)
+    small = _exactly(cameras).resize(*size)
     centers = grid.centers(dtype=small.intrinsics.dtype, device=small.intrinsics.device).reshape(-1, 3)
     pixels, depth, visible = small.project(centers.expand(small.intrinsics.shape[0], -1, -1))
     return GatherPlan.build(
@@ -228,7 +229,12 @@ def gather_plan(
         bins=bins.continuous_index(depth),
         num_bins=bins.count,
         interpolation=interpolation,
-    )
+    ).to(cameras.intrinsics.dtype)
+
+
+def _exactly(cameras: Cameras) -> Cameras:
+    """Return the cameras in float64: which cell or voxel a point falls into must not hang on how sums are rounded."""
+    return cameras.map(lambda tensor: tensor.double())
 
 
 def _rows(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "p c"]:

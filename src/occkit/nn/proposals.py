@@ -66,8 +66,8 @@ class DepthProposalsConfig:
         if self.grow:
             side = 2 * self.grow + 1
             hits = F.max_pool3d(hits[None, None].float(), side, stride=1, padding=self.grow)[0, 0] > 0
-        rows = rows_of(hits.reshape(-1))
-        return rows if len(rows) >= 2 else torch.arange(hits.numel(), device=hits.device)
+        flat = hits.reshape(-1)
+        return rows_of(flat | (flat.sum() < 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +97,9 @@ class OccupancyProposalsConfig:
         count = min(len(flat), max(2, round(self.share * len(flat))))
         found = flat.topk(count)
         if self.threshold and not flat.is_meta:
-            count = max(2, int((found.values > self.threshold).sum()))
-        return found.indices[:count].sort().values
+            sure = (found.values > self.threshold) | (torch.arange(count, device=flat.device) < 2)
+            return found.indices[sure].sort().values
+        return found.indices.sort().values
 
 
 @dataclass(frozen=True, kw_only=True)

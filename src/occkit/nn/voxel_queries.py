@@ -143,7 +143,7 @@ class ImageLook(nn.Module):
         """Return what the queries see; zero (before the last projection) where no camera looks."""
         context, cameras = shown.context, shown.cameras
         values = self.value(context.permute(0, 2, 3, 1)).unflatten(-1, (self.heads, -1))
-        total, count = torch.zeros_like(x), x.new_zeros(len(x), 1)
+        total, count = torch.zeros_like(x), x.new_zeros(x.shape[0], 1)
         for n in range(context.shape[0]):
             pixels, z, seen = cameras[n].project(centres)
             rows = rows_of(seen)
@@ -162,7 +162,7 @@ class ImageLook(nn.Module):
         depth: Float[Tensor, "1 d h w"],
         backend: Backend,
     ) -> Float[Tensor, "q c"]:
-        shape = (len(asked), self.heads, self.points)
+        shape = (asked.shape[0], self.heads, self.points)
         weights = self.weight(asked).reshape(shape).softmax(dim=-1)
         size = asked.new_tensor([values.shape[2], values.shape[1]])
         places = reference[:, None, None, :2] + self.offset(asked).reshape(*shape, 2) / size

@@ -98,6 +98,8 @@ class Bags:
         _check_range("owner", owner, num_bags)
         _check_range("index", index, num_rows)
         positions = torch.arange(owner.shape[0], device=owner.device)
+        if torch.compiler.is_compiling():  # only the reference is traced, and it takes taps in any order
+            owner_is_sorted = index_is_sorted = True
         order = positions if owner_is_sorted else _stable_order(owner)
         sorted_owner, sorted_index = owner.long()[order], index.long()[order]
         if index_is_sorted:  # then sorting by row undoes the sorting by bag
@@ -127,7 +129,7 @@ def offsets_of(keys: Int[Tensor, "k"], num_bins: int) -> Int[Tensor, "bins"]:
 
 
 def _check_range(name: str, values: Tensor, limit: int) -> None:
-    if values.is_meta or not values.numel():
+    if values.is_meta or torch.compiler.is_compiling() or not values.numel():
         return
     low, high = values.aminmax()
     if int(low) < 0 or int(high) >= limit:

@@ -51,7 +51,7 @@ def pool_voxels(
             f"got {tuple(depth_weights.shape)}"
         )
     chosen = choose_backend(backend, features)
-    if chosen == "reference":
+    if backend == "reference":
         return reference.pool_voxels(features, depth_weights, plan)
     weights = depth_weights.reshape(-1).index_select(0, plan.source)
     return gather_sum(features, plan.bags, weights, backend=chosen)

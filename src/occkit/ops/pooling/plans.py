@@ -1,6 +1,6 @@
 """Which pixels meet which voxels, worked out once for a rig and reused: plans for `pool_voxels` and `gather_views`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -76,6 +76,11 @@ class GatherPlan:
     def num_voxels(self) -> int:
         """Rows of the gathered volume."""
         return self.bags.num_bags
+
+    def to(self, dtype: torch.dtype) -> "GatherPlan":
+        """Return the plan with its factors as another type, worked out in the type of the pixels it was built from."""
+        depth = None if self.depth_factors is None else self.depth_factors.to(dtype)
+        return replace(self, factors=self.factors.to(dtype), depth_factors=depth)
 
     @property
     def num_pixels(self) -> int:

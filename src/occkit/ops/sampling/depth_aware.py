@@ -41,7 +41,7 @@ def depth_aware_sample(
     """
     _check(values, depth, locations, weights)
     chosen = choose_backend(backend, values)
-    if chosen == "reference":
+    if backend == "reference":
         return reference(values, depth, locations, weights)
     batch, height, width, heads, channels = values.shape
     queries, points = locations.shape[1], locations.shape[3]

@@ -207,7 +207,7 @@ class CigOcc(nn.Module):
         two_stage = self.config.two_stage
         if two_stage is None:
             return False
-        return self.trained_steps.is_meta or int(self.trained_steps) >= two_stage.steps
+        return next(self.parameters()).is_meta or int(self.trained_steps) >= two_stage.steps
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict; labels are not looked at. While the first stage learns alone its scores are the prediction.

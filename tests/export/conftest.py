@@ -1,0 +1,1 @@
+from systems.conftest import make_sample  # noqa: F401  (a fixture)

@@ -1,0 +1,154 @@
+"""The server example refuses what it says it refuses, over a real socket."""
+
+import base64
+import importlib
+import io
+import json
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+class FakeModel:
+    """Two cameras, and an answer that says how large their images are."""
+
+    def __init__(self) -> None:
+        self.images = {"cameras": 2}
+        self.gate: threading.Event | None = None
+
+    def predict(self, cameras: list[dict], options: object) -> np.ndarray:
+        if self.gate is not None:
+            self.gate.wait(30)
+        return np.array([[camera["image"].width for camera in cameras]], np.uint8)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The module of the example, its model and the port of a running server."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    module = importlib.import_module("10_serve_over_http")
+    model = FakeModel()
+    monkeypatch.setattr(module.Handler, "model", model)
+    monkeypatch.setattr(module.Handler, "log_message", lambda *args: None)
+    server = module.Server(("127.0.0.1", 0), module.Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield module, model, server.server_port
+    server.shutdown()
+    server.server_close()
+    sys.modules.pop("10_serve_over_http", None)
+
+
+def image(width: int = 8, height: int = 4, kind: str = "PNG", mode: str = "RGB") -> str:
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height)).save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def request(**changes: object) -> bytes:
+    pose, matrix = np.eye(4).tolist(), [[5, 0, 4], [0, 5, 2], [0, 0, 1]]
+    cameras = [{"name": name, "image": image(), "intrinsics": matrix, "ego_from_camera": pose} for name in ("a", "b")]
+    cameras[0] |= changes
+    return json.dumps({"cameras": cameras}).encode()
+
+
+def test_a_good_request_is_answered_with_an_npz(served):
+    module, _, port = served
+    status, body = module.ask(port, "/predict", request())
+    assert status == 200
+    with np.load(io.BytesIO(body), allow_pickle=False) as archive:
+        assert archive["semantics"].tolist() == [[8, 8]]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/predict/", "/predict/../x", "/../../etc/passwd", "/%2e%2e/secret", "/predict?x=1"]
+)
+def test_other_paths_are_refused(served, path):
+    module, _, port = served
+    status, body = module.ask(port, path, request())
+    assert status == 404
+    assert b"root" not in body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "../../a"},
+        {"name": "a/b"},
+        {"name": "a\u0000"},
+        {"name": ""},
+        {"name": "a" * 65},
+        {"image": "../../etc/passwd"},
+        {"image": image(8192, 4096, mode="1")},
+        {"image": image(kind="GIF")},
+        {"image": image()[:40]},
+        {"intrinsics": [[float("nan"), 0, 4], [0, 5, 2], [0, 0, 1]]},
+        {"intrinsics": [[-5, 0, 4], [0, 5, 2], [0, 0, 1]]},
+        {"intrinsics": [[5, 0], [0, 5]]},
+        {"ego_from_camera": (2 * np.eye(4)).tolist()},
+        {"ego_from_camera": "here"},
+    ],
+)
+def test_hostile_values_are_refused_and_the_server_goes_on(served, changes):
+    module, _, port = served
+    assert module.ask(port, "/predict", request(**changes))[0] == 400
+    assert module.ask(port, "/predict", request())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"cameras": []}', b"[" * 100_000, b"\xff\xfe", b'{"cameras": 3}']
+)
+def test_what_is_no_request_is_refused(served, body):
+    module, _, port = served
+    assert module.ask(port, "/predict", body)[0] == 400
+
+
+def test_a_body_is_not_read_before_its_length_is_judged(served):
+    module, _, port = served
+    assert module.ask(port, "/predict", b"", module.MAX_BYTES + 1)[0] == 413
+    assert module.ask(port, "/predict", b"", 10**30)[0] == 411
+    assert module.ask(port, "/predict", b"x", -5)[0] == 411
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert b" 411 " in raw.recv(100)
+
+
+def test_a_sender_that_stops_is_cut_off(served, monkeypatch):
+    module, _, port = served
+    monkeypatch.setattr(module.Handler, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        assert b" 408 " in raw.recv(100)
+    assert module.ask(port, "/predict", request())[0] == 200
+
+
+def test_too_many_predictions_at_a_time_are_refused(served):
+    module, model, port = served
+    model.gate = threading.Event()
+    found: list[int] = []
+    waiting = [
+        threading.Thread(target=lambda: found.append(module.ask(port, "/predict", request())[0])) for _ in range(2)
+    ]
+    for thread in waiting:
+        thread.start()
+    # Both have their place once a third finds none.
+    status = 0
+    for _ in range(200):
+        probe = module.Handler.places.acquire(blocking=False)
+        if not probe:
+            status = module.ask(port, "/predict", request())[0]
+            break
+        module.Handler.places.release()
+        waiting[0].join(0.05)
+    model.gate.set()
+    for thread in waiting:
+        thread.join(30)
+    assert status == 503
+    assert found == [200, 200]
