@@ -9,6 +9,8 @@ from torch import Tensor
 Padding = Literal["zeros", "border"]
 """Beyond the outermost voxel centres: `zeros` fades to 0 within one voxel, `border` repeats the edge voxel."""
 
+_CORNERS = [[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+
 
 def corner_taps(
     points: Float[Tensor, "*n 3"], shape: tuple[int, int, int], padding: Padding
@@ -24,10 +26,14 @@ def corner_taps(
         centred = torch.minimum(centred.clamp(min=0), (limits - 1).to(points.dtype))
     low = centred.detach().floor()
     fraction = centred - low
-    offsets = torch.cartesian_prod(*[torch.arange(2, device=points.device)] * 3)  # [8, 3]
+    offsets = torch.tensor(_CORNERS, device=points.device)  # [8, 3]
     corners = low.long()[..., None, :] + offsets
-    factors = torch.where(offsets.bool(), fraction[..., None, :], 1 - fraction[..., None, :]).prod(dim=-1)
-    inside = ((corners >= 0) & (corners < limits)).all(dim=-1)
+    # Written out, not `prod` and `all`, and products of matrices below, not sums: of no point at all ONNX Runtime gets
+    # the shape of what is reduced wrong.
+    fx, fy, fz = torch.where(offsets.bool(), fraction[..., None, :], 1 - fraction[..., None, :]).unbind(dim=-1)
+    factors = fx * fy * fz
+    x, y, z = ((corners >= 0) & (corners < limits)).unbind(dim=-1)
+    inside = x & y & z
     rows = (corners[..., 0] * shape[1] + corners[..., 1]) * shape[2] + corners[..., 2]
     return torch.where(inside, rows, 0), torch.where(inside, factors, 0)
 
@@ -42,5 +48,5 @@ def sampled_sum(
     """`out[q, h] = sum_p weights[q, h, p] trilinear(volume[:, h], points[q, h, p])`."""
     rows, factors = corner_taps(points, shape, padding)  # [q, h, p, 8]
     heads = torch.arange(volume.shape[1], device=volume.device)[:, None, None]
-    samples = (factors[..., None] * volume[rows, heads]).sum(dim=-2)  # [q, h, p, c]
-    return (weights[..., None] * samples).sum(dim=-2)
+    samples = (factors[..., None, :] @ volume[rows, heads])[..., 0, :]  # [q, h, p, c]
+    return (weights[..., None, :] @ samples)[..., 0, :]
