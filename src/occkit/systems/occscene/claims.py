@@ -4,9 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from occkit.nn.alignment import ConcatAlignmentConfig, CrossAttentionAlignmentConfig
 from occkit.systems.occscene.recipes import Place, nano_align, nano_apart, nano_mutual
-from occkit.systems.occscene.variants import aligned_by, detached, flat, further, noised, offline, reader, text
+from occkit.systems.occscene.variants import (
+    attention,
+    concat,
+    detached,
+    flat,
+    further,
+    further_3,
+    noised,
+    offline,
+    offline_pseudo,
+    reader,
+    text,
+)
 from occkit.training.claim import Claim, Difference, Line, World
 from occkit.training.evaluate_generation import Judging
 from occkit.training.recipe import Recipe
@@ -57,14 +68,12 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
     }
     if not short:
         arms |= {
-            "further_3": partial(_few, partial(further, times=3)),
-            "offline_pseudo": partial(_few, partial(offline, labels="pseudo")),
+            "further_3": partial(_few, further_3),
+            "offline_pseudo": partial(_few, offline_pseudo),
             "flat": partial(_few, flat),
             "detached": partial(_few, detached),
-            "concat": partial(_few, partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig())),
-            "attention": partial(
-                _few, partial(aligned_by, name="attention", alignment=CrossAttentionAlignmentConfig())
-            ),
+            "concat": partial(_few, concat),
+            "attention": partial(_few, attention),
         }
     starts = dict.fromkeys(("mutual", "offline", "offline_pseudo", "flat", "detached"), ("align",))
     starts |= dict.fromkeys(("align", "further", "further_3", "noised", "text", "concat", "attention"), ("apart",))

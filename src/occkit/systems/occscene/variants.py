@@ -1,12 +1,14 @@
 """The small trainings with one thing changed: what perception learns alone, and what each part of the loop is worth."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
-from occkit.nn.alignment import AlignmentConfig
+from occkit.nn.alignment import AlignmentConfig, ConcatAlignmentConfig, CrossAttentionAlignmentConfig
 from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
 from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, OfflineConfig, StageConfig
-from occkit.training.recipe import Recipe
+from occkit.training.recipe import Recipe, RecipeFunction
 
 
 def _instead(place: Place, name: str, stage: StageConfig, *, times: int = 1) -> Recipe:
@@ -59,3 +61,40 @@ def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
     recipe = nano_align(place)
     system = replace(nano_system(place, AlignConfig()), alignment=alignment)
     return replace(recipe, name=f"{recipe.name}_{name}", system=system)
+
+
+further_3 = partial(further, times=3)
+"""Perception alone for three times the steps."""
+offline_pseudo = partial(offline, labels="pseudo")
+"""Scenes drawn from text alone, labelled by perception as it was."""
+concat = partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig())
+"""Occupancy beside the latent."""
+attention = partial(aligned_by, name="attention", alignment=CrossAttentionAlignmentConfig())
+"""The latent asks the occupancy."""
+
+
+def _named(make: Callable[[Place], Recipe]) -> tuple[RecipeFunction, RecipeFunction]:
+    """Return a variant of the street and of the room as recipes that `occkit train` finds by their names."""
+
+    def street() -> Recipe:
+        """On the small street, the variant of this name: see the function that it is made from."""
+        return make("street")
+
+    def room() -> Recipe:
+        """In the small room, the variant of this name: see the function that it is made from."""
+        return make("room")
+
+    return street, room
+
+
+nano_street_reader, nano_room_reader = _named(reader)
+nano_street_further, nano_room_further = _named(further)
+nano_street_further_3, nano_room_further_3 = _named(further_3)
+nano_street_noised, nano_room_noised = _named(noised)
+nano_street_offline_true, nano_room_offline_true = _named(offline)
+nano_street_offline_pseudo, nano_room_offline_pseudo = _named(offline_pseudo)
+nano_street_flat, nano_room_flat = _named(flat)
+nano_street_detached, nano_room_detached = _named(detached)
+nano_street_text, nano_room_text = _named(text)
+nano_street_align_concat, nano_room_align_concat = _named(concat)
+nano_street_align_attention, nano_room_align_attention = _named(attention)
