@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from occkit.foundation.simulated_grounding import SimulatedLabellerConfig
 @dataclass(frozen=True, kw_only=True)
 class SamFeaturesConfig:
     """The image encoder of SAM (transformers, extra `hf`); 256 channels in all published sizes."""
+
+    kinds: ClassVar[tuple[str, ...]] = SamSegmenterConfig.kinds
+    """What `model_type` of its weights may be."""
 
     weights: str = "facebook/sam-vit-base"
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""
