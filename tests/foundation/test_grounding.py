@@ -253,7 +253,9 @@ def test_the_description_says_what_was_asked(dino_folder, sam_folder):
 
 
 def test_wrong_weights_are_named(tmp_path, dino_folder, sam_folder):
-    with pytest.raises(ConfigError, match=r"GroundingDinoDetector: .*of type grounding-dino or .*got sam; .*grounding-dino-base"):
+    with pytest.raises(
+        ConfigError, match=r"GroundingDinoDetector: .*of type grounding-dino or .*got sam; .*grounding-dino-base"
+    ):
         open_labeller(sam_folder, sam_folder)
     with pytest.raises(ConfigError, match="of type sam, got grounding-dino"):
         open_labeller(dino_folder, dino_folder)

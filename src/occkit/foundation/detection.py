@@ -1,5 +1,6 @@
 """Boxes for phrases: the Protocol of detectors that understand words, and Grounding DINO."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
@@ -7,11 +8,13 @@ from typing import Any, ClassVar, Protocol
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from occkit.errors import ConfigError
 from occkit.foundation.vocabularies import Call
 from occkit.foundation.weights import load_model, load_processor
 
+_MAX_ASPECT = 4.0
 _FETCH = (
     "Grounding DINO is IDEA-Research/grounding-dino-base: load AutoModelForZeroShotObjectDetection and AutoProcessor "
     "once with from_pretrained and save both to one folder with save_pretrained"
@@ -122,9 +125,12 @@ class GroundingDinoDetector:
     def _ask(
         self, image: UInt8[Tensor, "3 h w"], call: Call
     ) -> tuple[Float[Tensor, "k 4"], Float[Tensor, " k"], list[str]]:
-        size = (image.shape[1], image.shape[2])
+        height, width = image.shape[1:]
+        # A strip has fewer places to propose a box at than the model proposes boxes: it is padded.
+        low = math.ceil(max(height, width) / _MAX_ASPECT)
+        padded = functional.pad(image, (0, max(0, low - width), 0, max(0, low - height)))
         inputs = self.processor(
-            images=[image.cpu().numpy()],
+            images=[padded.cpu().numpy()],
             text=[[phrase for phrase, _ in call]],
             return_tensors="pt",
             input_data_format="channels_first",
@@ -134,11 +140,15 @@ class GroundingDinoDetector:
             inputs["input_ids"],
             threshold=self.config.box_threshold,
             text_threshold=self.config.text_threshold,
-            target_sizes=[size],
+            target_sizes=[(padded.shape[1], padded.shape[2])],
         )
+        boxes = found["boxes"]
+        if padded.shape != image.shape:
+            boxes = torch.minimum(boxes.clamp(min=0.0), boxes.new_tensor([width, height, width, height]))
         meanings = [meaning_of(name, call) for name in found["text_labels"]]
-        kept = [index for index, meaning in enumerate(meanings) if meaning is not None]
-        return found["boxes"][kept], found["scores"][kept], [m for m in meanings if m is not None]
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(-1).tolist()
+        kept = [index for index, meaning in enumerate(meanings) if meaning is not None and inside[index]]
+        return boxes[kept], found["scores"][kept], [str(meanings[index]) for index in kept]
 
 
 def meaning_of(found: str, call: Call) -> str | None:
