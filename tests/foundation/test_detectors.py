@@ -131,7 +131,7 @@ def test_an_image_is_looked_at_once_and_phrases_do_not_mix(owl_folder):
     owl, looks = open_owl(owl_folder), []
     real = owl.model.image_embedder
     owl.model.image_embedder = lambda **inputs: looks.append(1) or real(**inputs)
-    both = owl.detect(picture(), CALLS[:1] + ((("sky", "free"),),))
+    both = owl.detect(picture(), (*CALLS[:1], (("sky", "free"),)))
     alone = owl.detect(picture(), ((("sky", "free"),),))
     assert len(looks) == 2
     count = len(alone.boxes)
@@ -163,7 +163,7 @@ def test_a_labeller_takes_any_detector_and_any_sam(owl_folder, mm_folder, sam_fo
     assert "device" not in str(said)
 
 
-@pytest.mark.parametrize(("size", "shown"), [((40, 56), (56, 40)), ((6, 90), (90, 23))])
+@pytest.mark.parametrize(("size", "shown"), [((40, 56), (56, 40)), ((12, 90), (90, 23))])
 def test_boxes_of_mm_grounding_dino_are_read_off(mm_folder, size, shown):
     """The network itself proposes the boxes; its words are replaced, because at random it has none."""
     dino = detector_config(str(mm_folder)).build()
@@ -174,18 +174,19 @@ def test_boxes_of_mm_grounding_dino_are_read_off(mm_folder, size, shown):
         answer = network(**inputs)
         answer.logits.fill_(-9.0)
         place = inputs["input_ids"][0].tolist().index(car)
-        answer.logits[0, :5, place] = 2.0
-        shares.append(answer.pred_boxes[0, :5])
+        answer.logits[0, :, place] = 2.0
+        shares.append(answer.pred_boxes[0])
         return answer
 
     dino.model = sure
     found = dino.detect(picture(*size), CALLS[:1])
     assert set(found.meanings) == {"car"}
     assert torch.allclose(found.scores, torch.tensor(2.0).sigmoid())
+    assert len(shares[0]) == 30
     centre, extent = shares[0][:, :2], shares[0][:, 2:]
     corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=1) * torch.tensor([*shown, *shown])
-    if size == (6, 90):
-        corners = torch.minimum(corners.clamp(min=0.0), torch.tensor([90.0, 6.0, 90.0, 6.0]))
+    if size == (12, 90):
+        corners = torch.minimum(corners.clamp(min=0.0), torch.tensor([90.0, 12.0, 90.0, 12.0]))
     inside = (corners[:, 2:] > corners[:, :2]).all(-1)
     assert len(found.boxes) == inside.sum() > 0
     assert torch.allclose(found.boxes, corners[inside], atol=1e-4)
