@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 HELP = """Write the vision-language features of every frame's images: what language-supervised systems learn from.
 
-On a generated world a stand-in with the faults of a real model makes them (--teacher simulated), elsewhere CLIP or SigLIP
-(--teacher hf --clip FOLDER). --subspace keeps only the channels that tell the words of a vocabulary apart. What is
-there already is kept, so an interrupted call is continued by repeating it.
+On a generated world a stand-in with the faults of a real model makes them (--teacher simulated), elsewhere CLIP or
+SigLIP (--teacher hf --clip FOLDER). --subspace keeps only the channels that tell the words of a vocabulary apart. What
+is there already is kept, so an interrupted call is continued by repeating it.
 """
 
 
@@ -39,7 +39,7 @@ class Args:
     seed: int = 0
     """Of the stand-in's faults, and of the first guess of --fit arccos."""
     clip: str | None = None
-    """Folder or hub id of a CLIP, SigLIP or SigLIP 2 and its tokenizer, for --teacher hf; its config.json says which."""
+    """Folder or hub id of a CLIP, SigLIP or SigLIP 2 and its tokenizer, for --teacher hf; the folder says which."""
     size: tuple[int, int] | None = None
     """Height and width that images are scaled to for the model, pixels; as they are stored by default."""
     subspace: int | None = None

@@ -55,9 +55,9 @@ class Args:
     canonical_size: tuple[int, int] | None = None
     """Height and width of that camera's images (Metric3D: 616 1064)."""
     detector: str | None = None
-    """Folder or hub id of a Grounding DINO, MM-Grounding-DINO or OWLv2, for --teacher hf; its config.json says which."""
+    """Folder or hub id of a Grounding DINO, MM-Grounding-DINO or OWLv2, for --teacher hf; the folder says which."""
     sam: str | None = None
-    """Folder or hub id of a SAM or SAM 2, for --teacher hf; its config.json says which."""
+    """Folder or hub id of a SAM or SAM 2, for --teacher hf; the folder says which."""
     vocabulary: Literal["occnerf", "words"] = "words"
     """What the detector is asked: OccNeRF's seven questions, or a word at a time."""
     no_sky: bool = False

@@ -24,7 +24,7 @@ class SamFeaturesConfig:
     kinds: ClassVar[tuple[str, ...]] = SamSegmenterConfig.kinds
     """What `model_type` of its weights may be."""
 
-    weights: str = "facebook/sam-vit-base"
+    weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""
     device: str = "cpu"
     """Where the model runs."""

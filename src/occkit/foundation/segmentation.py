@@ -90,7 +90,7 @@ class SamSegmenterConfig:
     kinds: ClassVar[tuple[str, ...]] = ("sam",)
     """What `model_type` of its weights may be."""
 
-    weights: str = "facebook/sam-vit-base"
+    weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""
     points_per_side: int = 32
     """The image is asked at so many points along each axis; each answers with three masks (part, whole, all)."""

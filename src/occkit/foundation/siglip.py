@@ -16,8 +16,8 @@ from occkit.foundation.weights import load_model, load_processor
 
 _FETCH = (
     "SigLIP 2 is google/siglip2-base-patch16-256 and the like, not those named naflex: load SiglipModel and "
-    "AutoTokenizer once with from_pretrained and save both to one folder with save_pretrained; the tokenizer of SigLIP (1) needs the "
-    "package sentencepiece"
+    "AutoTokenizer once with from_pretrained and save both to one folder with save_pretrained; the tokenizer of "
+    "SigLIP (1) needs the package sentencepiece"
 )
 
 
