@@ -18,7 +18,7 @@ def load_model(
     fetch: str = "",
     unneeded: str = "",
 ) -> Any:
-    """Load a model.
+    """Load a model, in float32 whatever it is stored in.
 
     Args:
         guest: who asks, for messages.
@@ -47,7 +47,7 @@ def load_model(
         raise ConfigError(
             f"{guest}: weights {weights!r} lack {len(missing)} tensors, first {missing[0]}{_ending(fetch)}"
         )
-    return model
+    return model.float()
 
 
 def model_kind(guest: str, weights: str, *, kinds: Sequence[str], local: bool = False, fetch: str = "") -> str:
