@@ -13,7 +13,7 @@ from occkit.geometry import OCC3D_GRID
 from occkit.taxonomy import OCC3D
 from occkit.world.generate import generate
 from occkit.world.presets import PRESETS
-from tiny_models import save_depth_anything, save_grounding_dino, save_sam
+from tiny_models import save_depth_anything, save_grounding_dino, save_owlv2, save_sam, save_sam2
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,18 @@ def test_models_from_folders_label_a_rig(rig, weights, tmp_path, source):
     if source == "lidar":
         assert count.sum() <= 39
         assert set(label.occupied.nonzero()[:, 0].tolist()) <= {129, 130}
+
+
+def test_detector_and_sam_are_what_their_folders_say(rig, tmp_path):
+    for name in ("owl", "sam2"):
+        (tmp_path / name).mkdir()
+    save_owlv2(tmp_path / "owl")
+    save_sam2(tmp_path / "sam2", family="Sam2Video")
+    command = ["label", "--rig", str(rig), "--out", str(tmp_path / "out"), "--teacher", "hf", "--depth", "lidar"]
+    command += ["--detector", str(tmp_path / "owl"), "--sam", str(tmp_path / "sam2"), "--max-pictures", "0"]
+    assert main(command) == 0
+    told = json.loads((tmp_path / "out" / "labels.json").read_text())["labeller"]
+    assert (told["detector"]["detector"], told["sam"]["segmenter"]) == ("owlv2", "sam2")
 
 
 def test_models_from_folders_label_a_real_frame(real_frame, weights, tmp_path):

@@ -10,6 +10,7 @@ from occkit.cli import main
 from occkit.data import DataConfig, open_dataset
 from occkit.data.image_inputs import ImageInputsConfig
 from occkit.world import PRESETS, generate
+from tiny_models import save_dino
 
 LOOK = ImageInputsConfig(depth="look/depth", masks="look/masks", features="look/features")
 
@@ -43,6 +44,18 @@ def test_what_is_written_is_what_a_recipe_reads(world, capsys):
     assert "holds maps made in another way" in capsys.readouterr().err
 
 
+def test_the_encoder_is_what_its_folder_says(world, tmp_path, capsys):
+    (tmp_path / "dino").mkdir()
+    save_dino(tmp_path / "dino", "DINOv3ViT", num_register_tokens=4)
+    command = ["look", "--data", str(world), "--out", str(tmp_path / "look"), "--split", "val", "--features"]
+    command += ["--teacher", "hf", "--encoder", str(tmp_path / "dino")]
+    assert main(command) == 0
+    assert "features: 2 of 2 frames now" in capsys.readouterr().out
+    (tmp_path / "dino" / "config.json").write_text('{"model_type": "gpt2"}')
+    assert main([*command[:-1], str(tmp_path / "dino")]) == 1
+    assert "of type sam or sam2 or sam2_video or dinov2" in capsys.readouterr().err
+
+
 def test_errors_name_the_remedy(world, tmp_path, capsys):
     start = ["look", "--data", str(world), "--out", str(tmp_path)]
     for arguments, message in (
@@ -50,7 +63,7 @@ def test_errors_name_the_remedy(world, tmp_path, capsys):
         (["--teacher", "hf", "--depth", "stereo"], "no stereo network comes with occkit"),
         (["--teacher", "hf", "--depth", "mono"], "needs --depth-weights"),
         (["--teacher", "hf", "--masks"], "needs --detector and --sam"),
-        (["--teacher", "hf", "--features"], "needs --sam"),
+        (["--teacher", "hf", "--features"], "needs --sam or --encoder"),
     ):
         assert main([*start, *arguments]) == 1
         assert message in capsys.readouterr().err

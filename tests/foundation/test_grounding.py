@@ -13,12 +13,13 @@ from occkit.foundation import (
     OCCNERF_VOCABULARY,
     WORD_VOCABULARY,
     GroundedSamConfig,
+    GroundingDinoDetectorConfig,
     SamSegmenterConfig,
     Vocabulary,
     merge_detections,
     one_word_per_call,
 )
-from occkit.foundation.grounding import meaning_of
+from occkit.foundation.detection import meaning_of
 from occkit.taxonomy import KITTI360, OCC3D, SEMANTICKITTI
 from tiny_models import SPECIAL, save_grounding_dino
 
@@ -42,9 +43,10 @@ def dino_folder(tmp_path_factory):
     return folder
 
 
-def open_labeller(dino, sam, **options):
-    settings = {"detector": str(dino), "sam": str(sam), "vocabulary": ASKED}
-    return GroundedSamConfig(**(settings | options)).build()
+def open_labeller(dino, sam, *, vocabulary=ASKED, uncertain="ignore", **thresholds):
+    detector = GroundingDinoDetectorConfig(weights=str(dino), **thresholds)
+    sam = SamSegmenterConfig(weights=str(sam))
+    return GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary, uncertain=uncertain).build()
 
 
 def random_images(count=2, size=(40, 56)):
@@ -109,7 +111,7 @@ def test_boxes_become_labels_where_they_are(dino_folder, sam_folder):
     """Non-square, and half the size that SAM wants, so that mixing up axes or frames shows."""
     labeller = open_labeller(dino_folder, sam_folder)
     labeller.sam.model = Rectangles()
-    labeller.detector = Answering(
+    labeller.detector.model = Answering(
         ((0.0, 0.0, 1.0, 0.25), {"sky": 0.9}),
         ((0.125, 0.125, 0.5, 0.75), {"car": 0.6}),
         ((0.25, 0.5, 1.0, 1.0), {"traffic": 0.3, "cone": 0.8}),
@@ -122,11 +124,11 @@ def test_boxes_become_labels_where_they_are(dino_folder, sam_folder):
     expected[8:, 8:] = CONE
     expected[:4] = FREE
     assert torch.equal(found, expected.to(torch.uint8))
-    assert [shape[0] for shape in labeller.detector.shown] == [1, 1, 1]
+    assert [shape[0] for shape in labeller.detector.model.shown] == [1, 1, 1]
     # In the call of the tree the sky is there to lose: the box of both is nobody's, that of the sky is dropped.
     only = Vocabulary(name="trees", taxonomy="occ3d", calls=(ASKED.calls[2],))
     labeller.config = replace(labeller.config, vocabulary=only)
-    labeller.detector = Answering(
+    labeller.detector.model = Answering(
         ((0.0, 0.0, 1.0, 1.0), {"sky": 0.9}),
         ((0.0, 0.0, 0.5, 0.5), {"sky": 0.5, "tree": 0.6}),
         ((0.5, 0.5, 1.0, 1.0), {"sky": 0.1, "tree": 0.6}),
@@ -142,7 +144,7 @@ def test_thresholds_are_those_of_the_config(dino_folder, sam_folder):
 
     def covered(**thresholds):
         labeller = open_labeller(dino_folder, sam_folder, **thresholds)
-        labeller.sam.model, labeller.detector = Rectangles(), Answering(box)
+        labeller.sam.model, labeller.detector.model = Rectangles(), Answering(box)
         return bool((labeller.label(corner, token="t", cameras=("a",)) == CAR).all())
 
     assert covered()
@@ -245,25 +247,32 @@ def test_the_description_says_what_was_asked(dino_folder, sam_folder):
     one = open_labeller(dino_folder, sam_folder).description
     assert json.loads(json.dumps(one))["vocabulary"]["calls"][1] == [["sky", "free"]]
     assert one["labeller"] == "grounded_sam"
-    assert "device" not in one
+    assert one["detector"]["detector"] == "grounding_dino"
+    assert "device" not in str(one)
     assert one != open_labeller(dino_folder, sam_folder, uncertain="free").description
 
 
 def test_wrong_weights_are_named(tmp_path, dino_folder, sam_folder):
-    with pytest.raises(ConfigError, match=r"GroundedSam: .*of type grounding-dino or .*got sam"):
+    with pytest.raises(
+        ConfigError, match=r"GroundingDinoDetector: .*of type grounding-dino or .*got sam; .*grounding-dino-base"
+    ):
         open_labeller(sam_folder, sam_folder)
     with pytest.raises(ConfigError, match="of type sam, got grounding-dino"):
         open_labeller(dino_folder, dino_folder)
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((dino_folder / name).read_bytes())
-    with pytest.raises(ConfigError, match="GroundedSam: the processor of"):
+    with pytest.raises(ConfigError, match="GroundingDinoDetector: the processor of"):
         open_labeller(tmp_path, sam_folder)
 
 
-@pytest.mark.parametrize("options", [{"box_threshold": 1.2}, {"text_threshold": -0.1}, {"uncertain": "sky"}])
+@pytest.mark.parametrize("options", [{"box_threshold": 1.2}, {"text_threshold": -0.1}])
 def test_impossible_settings_are_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        GroundedSamConfig(**options)
+        GroundingDinoDetectorConfig(weights="x", **options)
+    with pytest.raises(ConfigError, match="uncertain 'sky'"):
+        GroundedSamConfig(
+            detector=GroundingDinoDetectorConfig(weights="x"), sam=SamSegmenterConfig(weights="x"), uncertain="sky"
+        )
 
 
 @pytest.mark.parametrize(("images", "cameras"), [(torch.zeros(1, 3, 8, 8), ("a",)), (random_images(2), ("a", "a"))])

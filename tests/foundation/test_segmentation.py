@@ -148,7 +148,7 @@ def test_missing_transformers_names_the_extra(monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", refuse)
     with pytest.raises(ConfigError, match=r"occkit\[hf\]"):
-        SamSegmenterConfig().build()
+        SamSegmenterConfig(weights="facebook/sam-vit-base").build()
 
 
 def test_wrong_weights_are_named(tmp_path, sam_folder):
@@ -181,7 +181,7 @@ def test_weights_with_holes_are_refused(tmp_path, sam_folder):
 )
 def test_impossible_sam_settings_are_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        SamSegmenterConfig(**options)
+        SamSegmenterConfig(weights="x", **options)
 
 
 # --- The simulated segmenter -------------------------------------------------------------------------------------

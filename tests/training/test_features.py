@@ -26,7 +26,7 @@ from occkit.nn.subspace import ArccosSubspaceConfig, SvdSubspaceConfig, reduce_f
 from occkit.taxonomy import OCC3D
 from occkit.training.features import choose_layout, find_subspace, write_features
 from occkit.world import PRESETS, generate
-from tiny_models import save_clip
+from tiny_models import save_clip, save_siglip
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,14 @@ def test_the_command_with_clip(world, tmp_path, capsys):
         maps = extractor.extract(sample.images[0], token=sample.token, cameras=sample.camera_names)
         expected = reduce_features(maps.movedim(1, -1), store.basis).movedim(-1, 1)
         assert torch.allclose(store.read(sample.token), expected, atol=2e-3)
+    siglip = tmp_path / "siglip"
+    siglip.mkdir()
+    save_siglip(siglip)
+    other = [*command[:4], str(tmp_path / "g"), *command[5:-1], str(siglip), "--size", "16", "40", "--subspace", "4"]
+    assert main(other) == 0
+    source = FeatureStore(tmp_path / "g").layout.source
+    assert source["subspace"]["encoder"]["text"] == "siglip"
+    assert "siglip_values" in str(source)
     shutil.rmtree(tmp_path / "f")
     (clip / "tokenizer.json").unlink()
     (clip / "tokenizer_config.json").write_text("{")

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 HELP = """Write the vision-language features of every frame's images: what language-supervised systems learn from.
 
-On a generated world a stand-in with the faults of a real model makes them (--teacher simulated), elsewhere CLIP
-(--teacher hf --clip FOLDER). --subspace keeps only the channels that tell the words of a vocabulary apart. What is
-there already is kept, so an interrupted call is continued by repeating it.
+On a generated world a stand-in with the faults of a real model makes them (--teacher simulated), elsewhere CLIP or
+SigLIP (--teacher hf --clip FOLDER). --subspace keeps only the channels that tell the words of a vocabulary apart. What
+is there already is kept, so an interrupted call is continued by repeating it.
 """
 
 
@@ -33,15 +33,15 @@ class Args:
     split: Literal["train", "val", "test", "all"] = "train"
     """Part of the data set."""
     teacher: Literal["simulated", "hf"] = "simulated"
-    """A stand-in that reads a world's truth layers, or CLIP from --clip."""
+    """A stand-in that reads a world's truth layers, or the model from --clip."""
     strength: Literal["perfect", "realistic", "poor"] = "realistic"
     """How good the stand-in is."""
     seed: int = 0
     """Of the stand-in's faults, and of the first guess of --fit arccos."""
     clip: str | None = None
-    """Folder or hub id of a CLIP and its tokenizer, for --teacher hf."""
+    """Folder or hub id of a CLIP, SigLIP or SigLIP 2 and its tokenizer, for --teacher hf; the folder says which."""
     size: tuple[int, int] | None = None
-    """Height and width that images are scaled to for CLIP, pixels; as they are stored by default."""
+    """Height and width that images are scaled to for the model, pixels; as they are stored by default."""
     subspace: int | None = None
     """Keep so many channels; all by default."""
     fit: Literal["svd", "arccos"] = "svd"
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     if (args.teacher == "hf") != (args.clip is not None):
         raise ConfigError("--teacher hf and --clip FOLDER go together")
     if args.size is not None and args.clip is None:
-        raise ConfigError("--size scales the images for CLIP; it needs --teacher hf --clip FOLDER")
+        raise ConfigError("--size scales the images for the model; it needs --teacher hf --clip FOLDER")
     budget = None if args.budget is None else parse_bytes(args.budget)
     from occkit.data.datasets import open_dataset
     from occkit.data.frames import DataConfig
@@ -93,11 +93,11 @@ def main(argv: list[str]) -> int:
 
 
 def _extractor(args: Args, frames: "FrameDataset") -> "FeatureExtractor":
-    from occkit.foundation import ClipFeaturesConfig
+    from occkit.foundation import language_features_config
     from occkit.training.processes import process_device
 
     if args.clip is not None:
-        return ClipFeaturesConfig(weights=args.clip, size=args.size, device=str(process_device())).build()
+        return language_features_config(args.clip, size=args.size, device=str(process_device())).build()
     return _stand_in(args, frames).build()
 
 
@@ -116,14 +116,14 @@ def _stand_in(args: Args, frames: "FrameDataset") -> "SimulatedFeaturesConfig":
 
 def _subspace(args: Args, dim: int, frames: "FrameDataset") -> "Subspace":
     """Return the subspace of the vocabulary, as the text encoder of the extractor's space sees it."""
-    from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, ClipTextConfig, taxonomy_prompts
+    from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, taxonomy_prompts, text_config
     from occkit.nn.subspace import ArccosSubspaceConfig, SvdSubspaceConfig
     from occkit.training.features import find_subspace
     from occkit.training.processes import process_device
 
     config = SvdSubspaceConfig(dim=dim) if args.fit == "svd" else ArccosSubspaceConfig(dim=dim, seed=args.seed)
     if args.clip is not None:
-        encoder = ClipTextConfig(weights=args.clip, device=str(process_device())).build()
+        encoder = text_config(args.clip, device=str(process_device())).build()
     else:
         encoder = _stand_in(args, frames).text.build()
     if args.prompts == "taxonomy":

@@ -55,9 +55,9 @@ class Args:
     canonical_size: tuple[int, int] | None = None
     """Height and width of that camera's images (Metric3D: 616 1064)."""
     detector: str | None = None
-    """Folder or hub id of a Grounding DINO, for --teacher hf."""
+    """Folder or hub id of a Grounding DINO, MM-Grounding-DINO or OWLv2, for --teacher hf; the folder says which."""
     sam: str | None = None
-    """Folder or hub id of a SAM, for --teacher hf."""
+    """Folder or hub id of a SAM or SAM 2, for --teacher hf; the folder says which."""
     vocabulary: Literal["occnerf", "words"] = "words"
     """What the detector is asked: OccNeRF's seven questions, or a word at a time."""
     no_sky: bool = False
@@ -180,6 +180,8 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
         GroundedSamConfig,
         OneClassLabellerConfig,
         SimulatedLabellerConfig,
+        detector_config,
+        segmenter_config,
     )
 
     if args.one_class is not None:
@@ -193,7 +195,8 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
     vocabulary = {"occnerf": OCCNERF_VOCABULARY, "words": WORD_VOCABULARY}[args.vocabulary]
     if args.no_sky:
         vocabulary = vocabulary.without_sky()
-    return GroundedSamConfig(detector=args.detector, sam=args.sam, vocabulary=vocabulary).build()
+    detector, sam = detector_config(args.detector), segmenter_config(args.sam)
+    return GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary).build()
 
 
 def _stand_in(kind: type[T], args: Args, frames: "FrameDataset") -> T:

@@ -58,9 +58,11 @@ class Args:
     depth_weights: str | None = None
     """Folder of a depth network of transformers, for --teacher hf --depth mono."""
     detector: str | None = None
-    """Folder or hub id of a Grounding DINO, for --teacher hf --masks."""
+    """Folder or hub id of a Grounding DINO, MM-Grounding-DINO or OWLv2, for --teacher hf --masks."""
     sam: str | None = None
-    """Folder or hub id of a SAM, for --teacher hf with --masks or --features."""
+    """Folder or hub id of a SAM or SAM 2, for --teacher hf with --masks or --features."""
+    encoder: str | None = None
+    """Folder or hub id of a DINOv2, DINOv3, SAM or SAM 2, for --teacher hf --features; --sam by default."""
     json: Path | None = None
     """Also write what it cost to this file: frames, milliseconds a frame, bytes."""
 
@@ -119,7 +121,13 @@ def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
 def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
     from dataclasses import replace
 
-    from occkit.foundation import GroundedSamConfig, SimulatedLabellerConfig, one_word_per_call
+    from occkit.foundation import (
+        GroundedSamConfig,
+        SimulatedLabellerConfig,
+        detector_config,
+        one_word_per_call,
+        segmenter_config,
+    )
 
     if args.teacher == "simulated":
         labeller = _stand_in(SimulatedLabellerConfig, args, frames)
@@ -127,20 +135,22 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
     if args.detector is None or args.sam is None:
         raise ConfigError("--teacher hf --masks needs --detector and --sam, folders or hub ids of their weights")
     vocabulary = one_word_per_call("classes", frames.taxonomy)
-    return GroundedSamConfig(detector=args.detector, sam=args.sam, vocabulary=vocabulary).build()
+    detector, sam = detector_config(args.detector), segmenter_config(args.sam)
+    return GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary).build()
 
 
 def _extractor(args: Args, frames: "FrameDataset") -> "FeatureExtractor":
     from dataclasses import replace
 
-    from occkit.foundation import SamFeaturesConfig, SimulatedSamFeaturesConfig
+    from occkit.foundation import SimulatedSamFeaturesConfig, vision_features_config
 
     if args.teacher == "simulated":
         config = _stand_in(SimulatedSamFeaturesConfig, args, frames)
         return replace(config, labeller=replace(config.labeller, seed=args.seed)).build()
-    if args.sam is None:
-        raise ConfigError("--teacher hf --features needs --sam, a folder or hub id of its weights")
-    return SamFeaturesConfig(weights=args.sam).build()
+    weights = args.encoder or args.sam
+    if weights is None:
+        raise ConfigError("--teacher hf --features needs --sam or --encoder, a folder or hub id of weights")
+    return vision_features_config(weights).build()
 
 
 def _stand_in(kind: "type[T]", args: Args, frames: "FrameDataset") -> "T":

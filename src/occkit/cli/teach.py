@@ -36,7 +36,7 @@ class Args:
     segments: Literal["none", "simulated", "sam"] = "none"
     """Also write segments: of a generated world by the stand-in, or by SAM."""
     sam: str | None = None
-    """Folder or hub id of SAM's weights, for --segments sam."""
+    """Folder or hub id of the weights of a SAM or SAM 2, for --segments sam."""
     segments_out: Path | None = None
     """Folder for them; segments/simulated or segments/sam below the data by default."""
     code: Path | None = None
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     budget = None if args.budget is None else parse_bytes(args.budget)
     from occkit.data.datasets import open_dataset
     from occkit.data.frames import DataConfig
-    from occkit.foundation import SamSegmenterConfig, SimulatedSegmenterConfig
+    from occkit.foundation import SimulatedSegmenterConfig, segmenter_config
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.processes import process_device, process_state
     from occkit.training.teach import loss_of_quantisation, write_segment_maps, write_teachings
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         config = DataConfig(cameras=recipe.data.cameras, load_depth=False)
         images = open_dataset(args.data, split=args.split, config=config)
         if args.sam is not None:
-            segmenter = SamSegmenterConfig(weights=args.sam).build()
+            segmenter = segmenter_config(args.sam).build()
         else:
             segmenter = SimulatedSegmenterConfig(root=args.data).build()
         maps = args.segments_out or args.data / "segments" / args.segments

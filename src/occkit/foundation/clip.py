@@ -1,20 +1,19 @@
 """CLIP: vectors of words, and features of pixels from the same weights (transformers, extra `hf`)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from occkit.errors import ConfigError
 from occkit.foundation.language import check_prompts
-from occkit.foundation.segmentation import check_request
+from occkit.foundation.patches import PatchFeatures, PatchFeaturesConfig
 from occkit.foundation.weights import load_model, load_processor
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _FETCH = (
     "CLIP ViT-B/16 is openai/clip-vit-base-patch16: load CLIPModel and CLIPTokenizer once with from_pretrained and "
     "save both to one folder with save_pretrained"
@@ -24,6 +23,9 @@ _FETCH = (
 @dataclass(frozen=True, kw_only=True)
 class ClipTextConfig:
     """The text encoder of CLIP."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("clip",)
+    """What `model_type` of its weights may be."""
 
     weights: str
     """Folder or hub id of a CLIP model with safetensors, and of its tokenizer."""
@@ -54,7 +56,7 @@ class ClipText:
     def __init__(self, config: ClipTextConfig) -> None:
         self.config = config
         self.model = _load("ClipText", config.weights, config.device)
-        self.tokenizer = _load_tokenizer("ClipText", config.weights)
+        self.tokenizer = load_processor("ClipText", config.weights, loader="CLIPTokenizer", fetch=_FETCH)
         self.max_tokens: int = self.model.config.text_config.max_position_embeddings
 
     @property
@@ -83,21 +85,11 @@ class ClipText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipFeaturesConfig:
+class ClipFeaturesConfig(PatchFeaturesConfig):
     """Dense features of CLIP's image encoder, a vision transformer, without any training."""
 
-    weights: str
-    """Folder or hub id of a CLIP model with safetensors."""
-    size: tuple[int, int] | None = None
-    """(height, width) that images are scaled to, pixels; None keeps them. Rounded to whole patches either way."""
-    batch_size: int = 1
-    """Images the model sees at once; changes memory and speed, not the result."""
-    device: str = "cpu"
-    """Where the model runs."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.size is not None and min(self.size) < 1):
-            raise ConfigError(f"ClipFeatures: batch_size {self.batch_size} and size {self.size} must be at least 1")
+    kinds: ClassVar[tuple[str, ...]] = ("clip",)
+    """What `model_type` of its weights may be."""
 
     def build(self) -> "ClipFeatures":
         """Load the model.
@@ -108,7 +100,7 @@ class ClipFeaturesConfig:
         return ClipFeatures(self)
 
 
-class ClipFeatures:
+class ClipFeatures(PatchFeatures):
     """See `ClipFeaturesConfig`.
 
     In the last layer attention gathers what the whole image shows. Without it a patch keeps what it shows itself: the
@@ -120,62 +112,28 @@ class ClipFeatures:
     LangOcc's teacher is MaskCLIP+, a network trained on such features.
     """
 
+    name = "clip_values"
+    mean = (0.48145466, 0.4578275, 0.40821073)
+    std = (0.26862954, 0.26130258, 0.27577711)
+
     def __init__(self, config: ClipFeaturesConfig) -> None:
-        self.config = config
         self.model = _load("ClipFeatures", config.weights, config.device)
-        self.patch: int = self.model.config.vision_config.patch_size
+        super().__init__(config, patch=self.model.config.vision_config.patch_size)
 
     @property
     def width(self) -> int:
         """Channels."""
         return self.model.config.projection_dim
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """Name and settings; not the device and the batch, which do not change the result."""
-        settings = {k: v for k, v in asdict(self.config).items() if k not in ("device", "batch_size")}
-        return {"features": "clip_values"} | settings
-
-    def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Return the patches along the height and the width of an image."""
-        rows, columns = (max(1, round(side / self.patch)) for side in self.config.size or image_size)
-        return rows, columns
-
-    @torch.no_grad()
-    def extract(
-        self, images: UInt8[Tensor, "n 3 h w"], *, token: str, cameras: Sequence[str]
-    ) -> Float[Tensor, "n c hf wf"]:
-        """Extract features; token and cameras are not looked at. See `FeatureExtractor.extract`."""
-        check_request(images, token, cameras)
-        maps = [self._extract(some.to(self.config.device)) for some in images.split(self.config.batch_size)]
-        return torch.cat(maps).to(images.device)
-
-    def _extract(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hf wf"]:
-        rows, columns = self.map_size((images.shape[-2], images.shape[-1]))
-        size = (rows * self.patch, columns * self.patch)
-        scaled = functional.interpolate(
-            images.float() / 255.0, size, mode="bicubic", antialias=True, align_corners=False
-        ).clamp(0.0, 1.0)
-        mean, std = (scaled.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
+    def _tokens(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p c"]:
         vision = self.model.vision_model
-        answer = vision(pixel_values=(scaled - mean) / std, interpolate_pos_encoding=True, output_hidden_states=True)
+        answer = vision(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
         last = vision.encoder.layers[-1]
         before = last.layer_norm1(answer.hidden_states[-2])
         values = last.self_attn.out_proj(last.self_attn.v_proj(before))[:, 1:]  # without the class token
-        features = functional.normalize(self.model.visual_projection(vision.post_layernorm(values)).float(), dim=-1)
-        return features.transpose(1, 2).unflatten(2, (rows, columns))
+        return self.model.visual_projection(vision.post_layernorm(values))
 
 
 def _load(guest: str, weights: str, device: str) -> Any:
-    try:
-        model = load_model(guest, weights, loader="CLIPModel", kinds=("clip",))
-    except ConfigError as error:
-        raise ConfigError(f"{error}; {_FETCH}") from error
+    model = load_model(guest, weights, loader="CLIPModel", kinds=ClipFeaturesConfig.kinds, fetch=_FETCH)
     return model.to(device).eval()
-
-
-def _load_tokenizer(guest: str, weights: str) -> Any:
-    try:
-        return load_processor(guest, weights, loader="CLIPTokenizer")
-    except ConfigError as error:
-        raise ConfigError(f"{error}; {_FETCH}") from error

@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from occkit.errors import ConfigError
-from occkit.foundation.segmentation import SamSegmenterConfig, check_request
-from occkit.foundation.vocabularies import OCCNERF_VOCABULARY, Call, Vocabulary
-from occkit.foundation.weights import load_model, load_processor
+from occkit.foundation.detection import Detector, GroundingDinoDetectorConfig
+from occkit.foundation.owlv2 import Owlv2DetectorConfig
+from occkit.foundation.sam2 import Sam2SegmenterConfig
+from occkit.foundation.segmentation import BoxSegmenter, SamSegmenterConfig, check_request
+from occkit.foundation.vocabularies import OCCNERF_VOCABULARY, Vocabulary
 from occkit.taxonomy import Taxonomy
 
 
@@ -48,30 +50,28 @@ class SemanticLabeller(Protocol):
         ...
 
 
+DetectorConfig = GroundingDinoDetectorConfig | Owlv2DetectorConfig
+"""Detectors that understand words."""
+
+BoxSegmenterConfig = SamSegmenterConfig | Sam2SegmenterConfig
+"""Models that cut out what is in a box."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GroundedSamConfig:
-    """Grounding DINO finds boxes for phrases, SAM cuts out what is in them (transformers, extra `hf`)."""
+    """A detector finds boxes for phrases, a SAM cuts out what is in them (transformers, extra `hf`)."""
 
-    detector: str = "IDEA-Research/grounding-dino-base"
-    """Folder or hub id of a Grounding DINO model and its processor; the default has a Swin-B."""
-    sam: str = "facebook/sam-vit-huge"
-    """Folder or hub id of a SAM (v1) model."""
+    detector: DetectorConfig
+    """Finds the boxes; OccNeRF's is a Grounding DINO with a Swin-B, IDEA-Research/grounding-dino-base."""
+    sam: BoxSegmenterConfig
+    """Cuts them out; OccNeRF's is facebook/sam-vit-huge."""
     vocabulary: Vocabulary = OCCNERF_VOCABULARY
     """What is asked for, and the taxonomy of the answer."""
-    box_threshold: float = 0.2
-    """Boxes of which the detector is less sure are dropped (0..1)."""
-    text_threshold: float = 0.2
-    """Words that fit a box less well are not taken for its name (0..1)."""
     uncertain: Literal["ignore", "free"] = "ignore"
     """What pixels in no mask become. `ignore` leaves them to nobody. `free` declares them empty, whatever stands there:
     OccNeRF's public code does so, where -1 indexes the last entry of a table, its paper says the contrary."""
-    device: str = "cpu"
-    """Where both models run."""
 
     def __post_init__(self) -> None:
-        for name in ("box_threshold", "text_threshold"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"GroundedSam: {name} {getattr(self, name)} must lie in 0..1")
         if self.uncertain not in ("ignore", "free"):
             raise ConfigError(f"GroundedSam: uncertain {self.uncertain!r} must be 'ignore' or 'free'")
 
@@ -79,7 +79,7 @@ class GroundedSamConfig:
         """Load both models.
 
         Raises:
-            ConfigError: if transformers is not installed, or the weights are not those of a Grounding DINO and a SAM.
+            ConfigError: if transformers is not installed, or weights are missing or of another kind.
         """
         return GroundedSam(self)
 
@@ -87,24 +87,17 @@ class GroundedSamConfig:
 class GroundedSam:
     """See `GroundedSamConfig`.
 
-    Each call of the vocabulary is one question to the detector, its phrases separated by full stops. Every box that
-    belongs to one phrase is cut out by SAM, one mask each; then `merge_detections` gives a pixel to the surest box.
+    The detector is asked all calls of the vocabulary; every box is cut out by SAM, one mask each; then
+    `merge_detections` gives a pixel to the surest box.
 
-    Source: Liu et al., "Grounding DINO", ECCV 2024; Kirillov et al., "Segment Anything", ICCV 2023; scores and
-    thresholds as in OccNeRF, 2023.
+    Source: Liu et al., "Grounding DINO", ECCV 2024; Kirillov et al., "Segment Anything", ICCV 2023; put together as in
+    OccNeRF, 2023.
     """
 
     def __init__(self, config: GroundedSamConfig) -> None:
         self.config = config
-        model = load_model(
-            "GroundedSam",
-            config.detector,
-            loader="AutoModelForZeroShotObjectDetection",
-            kinds=("grounding-dino", "mm-grounding-dino"),
-        )
-        self.detector = model.to(config.device).eval()
-        self.processor = load_processor("GroundedSam", config.detector, loader="AutoProcessor")
-        self.sam = SamSegmenterConfig(weights=config.sam, device=config.device).build()
+        self.detector: Detector = config.detector.build()
+        self.sam: BoxSegmenter = config.sam.build()
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -113,57 +106,27 @@ class GroundedSam:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Name and settings; not the device, which does not change the result."""
-        return {"labeller": "grounded_sam"} | {k: v for k, v in asdict(self.config).items() if k != "device"}
+        """Both models and the settings."""
+        return {
+            "labeller": "grounded_sam",
+            "detector": self.detector.description,
+            "sam": self.sam.description,
+            "vocabulary": asdict(self.config.vocabulary),
+            "uncertain": self.config.uncertain,
+        }
 
-    @torch.no_grad()
     def label(self, images: UInt8[Tensor, "n 3 h w"], *, token: str, cameras: Sequence[str]) -> UInt8[Tensor, "n h w"]:
         """Label images; token and cameras are not looked at. See `SemanticLabeller.label`."""
         check_request(images, token, cameras)
-        maps = [self._label(image) for image in images.to(self.config.device)]
-        return torch.stack(maps).to(images.device)
+        return torch.stack([self._label(image) for image in images])
 
     def _label(self, image: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "h w"]:
-        found = [self._detect(image, call) for call in self.config.vocabulary.calls]
-        boxes, scores, classes = (torch.cat(parts) for parts in zip(*found, strict=True))
-        masks = self.sam.masks_in_boxes(image, boxes)
+        found = self.detector.detect(image, self.config.vocabulary.calls)
+        masks = self.sam.masks_in_boxes(image, found.boxes)
         table = self.taxonomy
+        classes = torch.tensor([table.id_of(name) for name in found.meanings], dtype=torch.long, device=image.device)
         none = table.ignore_id if self.config.uncertain == "ignore" else table.free_id
-        return merge_detections(masks, scores, classes, none=none)
-
-    def _detect(
-        self, image: UInt8[Tensor, "3 h w"], call: Call
-    ) -> tuple[Float[Tensor, "k 4"], Float[Tensor, " k"], Int64[Tensor, " k"]]:
-        """Return boxes (left, top, right, bottom; pixels), scores and classes of what a call finds."""
-        size = (image.shape[1], image.shape[2])
-        inputs = self.processor(
-            images=[image.cpu().numpy()],
-            text=[[phrase for phrase, _ in call]],
-            return_tensors="pt",
-            input_data_format="channels_first",
-        ).to(self.config.device)
-        (found,) = self.processor.post_process_grounded_object_detection(
-            self.detector(**inputs),
-            inputs["input_ids"],
-            threshold=self.config.box_threshold,
-            text_threshold=self.config.text_threshold,
-            target_sizes=[size],
-        )
-        meanings = [meaning_of(name, call) for name in found["text_labels"]]
-        kept = [index for index, meaning in enumerate(meanings) if meaning is not None]
-        classes = [self.taxonomy.id_of(meaning) for meaning in meanings if meaning is not None]
-        return found["boxes"][kept], found["scores"][kept], torch.tensor(classes, dtype=torch.long, device=image.device)
-
-
-def meaning_of(found: str, call: Call) -> str | None:
-    """Return the class of a box by the words that fit it.
-
-    They must all be words of one phrase, and of no other of the call: for phrases of one word the name of the box is
-    the phrase itself. Anything else, and a phrase without a class, is None.
-    """
-    words = set(found.replace(".", " ").split())
-    fitting = [meaning for phrase, meaning in call if words and words <= set(phrase.split())]
-    return fitting[0] if len(fitting) == 1 else None
+        return merge_detections(masks, found.scores, classes, none=none)
 
 
 def merge_detections(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,10 @@ from occkit.foundation.simulated_grounding import SimulatedLabellerConfig
 class SamFeaturesConfig:
     """The image encoder of SAM (transformers, extra `hf`); 256 channels in all published sizes."""
 
-    weights: str = "facebook/sam-vit-base"
+    kinds: ClassVar[tuple[str, ...]] = SamSegmenterConfig.kinds
+    """What `model_type` of its weights may be."""
+
+    weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""
     device: str = "cpu"
     """Where the model runs."""

@@ -6,7 +6,7 @@ Losses that want a negative id for "none" take `segments - 1`.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -17,6 +17,10 @@ from occkit.errors import ConfigError
 from occkit.foundation.weights import load_model
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_FETCH = (
+    "SAM is facebook/sam-vit-huge, -large or -base: load SamModel once with from_pretrained and save it to a folder "
+    "with save_pretrained"
+)
 
 
 class Segmenter(Protocol):
@@ -46,6 +50,24 @@ class Segmenter(Protocol):
         ...
 
 
+class BoxSegmenter(Protocol):
+    """Cuts out what is in boxes."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """JSON that names the segmenter and every setting that changes its masks."""
+        ...
+
+    def masks_in_boxes(self, image: UInt8[Tensor, "3 h w"], boxes: Float[Tensor, "k 4"]) -> Bool[Tensor, "k h w"]:
+        """Return one mask for each box, on the image's device: none is dropped for a low score.
+
+        Args:
+            image: RGB.
+            boxes: left, top, right, bottom; pixels of the image.
+        """
+        ...
+
+
 def check_request(images: Tensor, token: str, cameras: Sequence[str]) -> None:
     """Check the arguments of `Segmenter.segment`.
 
@@ -65,7 +87,10 @@ def check_request(images: Tensor, token: str, cameras: Sequence[str]) -> None:
 class SamSegmenterConfig:
     """SAM of transformers (extra `hf`), asked with a grid of points; thresholds are those of the paper's generator."""
 
-    weights: str = "facebook/sam-vit-base"
+    kinds: ClassVar[tuple[str, ...]] = ("sam",)
+    """What `model_type` of its weights may be."""
+
+    weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""
     points_per_side: int = 32
     """The image is asked at so many points along each axis; each answers with three masks (part, whole, all)."""
@@ -85,12 +110,13 @@ class SamSegmenterConfig:
     """Where the model runs."""
 
     def __post_init__(self) -> None:
+        guest = type(self).__name__.removesuffix("Config")
         for name in ("points_per_side", "points_per_batch", "min_pixels"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"SamSegmenter: {name} {getattr(self, name)} must be at least 1")
+                raise ConfigError(f"{guest}: {name} {getattr(self, name)} must be at least 1")
         for name in ("min_predicted_iou", "min_stability", "max_overlap"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"SamSegmenter: {name} {getattr(self, name)} must lie in 0..1")
+                raise ConfigError(f"{guest}: {name} {getattr(self, name)} must lie in 0..1")
 
     def build(self) -> "SamSegmenter":
         """Load the model.
@@ -115,7 +141,7 @@ class SamSegmenter:
 
     def __init__(self, config: SamSegmenterConfig) -> None:
         self.config = config
-        model = load_model("SamSegmenter", config.weights, loader="SamModel", kinds=("sam",))
+        model = load_model("SamSegmenter", config.weights, loader="SamModel", kinds=config.kinds, fetch=_FETCH)
         self.model = model.to(config.device).eval()
         self.image_size: int = self.model.config.vision_config.image_size
 
@@ -136,12 +162,7 @@ class SamSegmenter:
 
     @torch.no_grad()
     def masks_in_boxes(self, image: UInt8[Tensor, "3 h w"], boxes: Float[Tensor, "k 4"]) -> Bool[Tensor, "k h w"]:
-        """Return one mask for each box, as SAM gives them: none is dropped for a low score.
-
-        Args:
-            image: RGB.
-            boxes: left, top, right, bottom; pixels of the image.
-        """
+        """Return one mask for each box. See `BoxSegmenter.masks_in_boxes`."""
         size = (image.shape[1], image.shape[2])
         masks = [torch.zeros((0, *size), dtype=torch.bool, device=image.device)]
         if len(boxes):
@@ -174,7 +195,7 @@ class SamSegmenter:
     def _prepare(self, image: UInt8[Tensor, "3 h w"]) -> tuple[Float[Tensor, "1 3 s s"], tuple[int, int]]:
         """Scale the longer side to the model's size, normalise, and pad with zeros at the right and below."""
         scale = self.image_size / max(image.shape[1:])
-        height, width = (int(side * scale + 0.5) for side in image.shape[1:])
+        height, width = (max(1, int(side * scale + 0.5)) for side in image.shape[1:])
         small = functional.interpolate(
             image[None].float(), (height, width), mode="bilinear", antialias=True, align_corners=False
         )

@@ -12,10 +12,12 @@ from torch.nn import functional
 
 from occkit.errors import ConfigError
 from occkit.foundation.depth import CanonicalDepthConfig, check_depth_request, clean_depth
+from occkit.foundation.depth_pro import DepthProSteps
 from occkit.foundation.weights import load_model, load_processor
 from occkit.geometry import Cameras
 
-_METRIC = ("zoedepth", "depth_anything", "depth_pro", "glpn")
+METRIC_DEPTH_KINDS = ("zoedepth", "depth_anything", "depth_pro", "glpn")
+"""What `model_type` of a network may be that is metric as it is."""
 _OTHERS = ("dpt",)
 
 
@@ -29,6 +31,8 @@ class TransformersDepthConfig:
     """Focal length of the camera that the network was trained for, pixels of its input; None: it is metric as it is."""
     canonical_size: tuple[int, int] | None = None
     """(height, width) of the network's input, pixels; goes together with `canonical_focal`."""
+    camera_focal: bool = False
+    """Depth Pro: take the focal length of each camera instead of the one that the network sees in the image."""
     max_depth: float = 300.0
     """Larger depths become this, metres."""
     batch_size: int = 1
@@ -75,8 +79,9 @@ class TransformersDepth:
     """See `TransformersDepthConfig`.
 
     A network that is metric as it is does not ask for the focal length: its own processor prepares the images and
-    finishes the depth. Depth Pro guesses the focal length from the image, and its processor needs torchvision. For a
-    canonical camera the images are prepared as `canonical_depth` says, and each camera's own focal length counts.
+    finishes the depth. Depth Pro has no processor that runs without torchvision and needs none here; see
+    `DepthProSteps`. For a canonical camera the images are prepared as `canonical_depth` says, and each camera's own
+    focal length counts.
 
     Networks know no sky and put it far away: it takes the labels of the image to leave it out.
     """
@@ -84,14 +89,17 @@ class TransformersDepth:
     def __init__(self, config: TransformersDepthConfig) -> None:
         self.config = config
         canonical = config.canonical()
-        kinds = _METRIC if canonical is None else _METRIC + _OTHERS
+        kinds = METRIC_DEPTH_KINDS if canonical is None else METRIC_DEPTH_KINDS + _OTHERS
         model = load_model(
             "TransformersDepth", config.weights, loader="AutoModelForDepthEstimation", kinds=kinds, local=True
         )
         self.model = model.to(config.device).eval()
         self._canonical = None if canonical is None else canonical.build(self._ask)
+        self._depth_pro = self._depth_pro_steps() if self.model.config.model_type == "depth_pro" else None
+        if config.camera_focal and (canonical is not None or self._depth_pro is None):
+            raise ConfigError("TransformersDepth: camera_focal is for Depth Pro, without a canonical camera")
         self._processor: Any = None
-        if canonical is None:
+        if canonical is None and self._depth_pro is None:
             if getattr(self.model.config, "depth_estimation_type", "metric") != "metric":
                 raise ConfigError(
                     f"TransformersDepth: weights {config.weights!r}: this network says what is nearer than what, not "
@@ -116,9 +124,23 @@ class TransformersDepth:
         if self._canonical is not None:
             moved = images.to(self.config.device)
             depth = self._canonical.estimate(moved, cameras=cameras, token=token, names=names)
+        elif self._depth_pro is not None:
+            size = self.config.batch_size
+            focal = cameras.intrinsics[:, 0, 0].to(self.config.device)
+            some = zip(images.to(self.config.device).split(size), focal.split(size), strict=True)
+            depth = torch.cat([self._depth_pro.estimate(batch, lengths) for batch, lengths in some])
+            depth = clean_depth(depth, self.config.max_depth)
         else:
             depth = torch.cat([self._finished(some) for some in images.split(self.config.batch_size)])
         return depth.to(images.device)
+
+    def _depth_pro_steps(self) -> DepthProSteps:
+        if not self.config.camera_focal and not self.model.config.use_fov_model:
+            raise ConfigError(
+                f"TransformersDepth: weights {self.config.weights!r}: this Depth Pro has no head for the field of "
+                "view; set camera_focal"
+            )
+        return DepthProSteps(self.model, camera_focal=self.config.camera_focal)
 
     def _ask(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
         return self.model(pixel_values=pixels).predicted_depth

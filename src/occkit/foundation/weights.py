@@ -8,8 +8,17 @@ from typing import Any
 from occkit.errors import ConfigError
 
 
-def load_model(guest: str, weights: str, *, loader: str, kinds: Sequence[str], local: bool = False) -> Any:
-    """Load a model.
+def load_model(
+    guest: str,
+    weights: str,
+    *,
+    loader: str,
+    kinds: Sequence[str],
+    local: bool = False,
+    fetch: str = "",
+    unneeded: str = "",
+) -> Any:
+    """Load a model, in float32 whatever it is stored in.
 
     Args:
         guest: who asks, for messages.
@@ -17,50 +26,63 @@ def load_model(guest: str, weights: str, *, loader: str, kinds: Sequence[str], l
         loader: class of transformers whose `from_pretrained` loads it.
         kinds: what `model_type` in `config.json` may be.
         local: take a folder only and never ask the hub.
+        fetch: what to fetch, and how; ends every message.
+        unneeded: tensors whose names start so may be missing; nobody reads what becomes of them.
 
     Raises:
         ConfigError: if transformers is not installed, or the weights are missing, damaged, of another kind or
             incomplete.
     """
-    library, source = _transformers(guest), _source(guest, weights, local=local)
+    model_kind(guest, weights, kinds=kinds, local=local, fetch=fetch)
+    library, source = _transformers(guest), _source(guest, weights, local=local, fetch=fetch)
     try:
-        kind = library.PreTrainedConfig.get_config_dict(source, local_files_only=local)[0].get("model_type")
-        if kind not in kinds:
-            raise ConfigError(
-                f"{guest}: weights {weights!r}: expected a config.json of type {' or '.join(kinds)}, "
-                f"got {kind or 'none'}"
-            )
         model, report = getattr(library, loader).from_pretrained(
             source, output_loading_info=True, use_safetensors=True, local_files_only=local
         )
-    except ConfigError:
-        raise
     except Exception as error:
         # Damage is answered with a dozen unrelated exceptions.
-        place = "folder" if local else "folder or hub id"
-        raise ConfigError(
-            f"{guest}: weights {weights!r} cannot be loaded: {error}; give a {place} of type {' or '.join(kinds)} that "
-            "has safetensors"
-        ) from error
-    missing = sorted(report["missing_keys"])
+        raise _unloadable(guest, weights, error, kinds=kinds, local=local, fetch=fetch) from error
+    missing = sorted(name for name in report["missing_keys"] if not unneeded or not name.startswith(unneeded))
     if missing:
-        raise ConfigError(f"{guest}: weights {weights!r} lack {len(missing)} tensors, first {missing[0]}")
-    return model
+        raise ConfigError(
+            f"{guest}: weights {weights!r} lack {len(missing)} tensors, first {missing[0]}{_ending(fetch)}"
+        )
+    return model.float()
 
 
-def load_processor(guest: str, weights: str, *, loader: str, local: bool = False) -> Any:
+def model_kind(guest: str, weights: str, *, kinds: Sequence[str], local: bool = False, fetch: str = "") -> str:
+    """Return the `model_type` that `config.json` names; arguments as in `load_model`.
+
+    Raises:
+        ConfigError: if transformers is not installed, `config.json` is missing or damaged, or the type is none of
+            `kinds`.
+    """
+    library, source = _transformers(guest), _source(guest, weights, local=local, fetch=fetch)
+    try:
+        kind = library.PreTrainedConfig.get_config_dict(source, local_files_only=local)[0].get("model_type")
+    except Exception as error:
+        raise _unloadable(guest, weights, error, kinds=kinds, local=local, fetch=fetch) from error
+    if kind not in kinds:
+        raise ConfigError(
+            f"{guest}: weights {weights!r}: expected a config.json of type {' or '.join(kinds)}, "
+            f"got {kind or 'none'}{_ending(fetch)}"
+        )
+    return kind
+
+
+def load_processor(guest: str, weights: str, *, loader: str, local: bool = False, fetch: str = "") -> Any:
     """Load what prepares images and words for a model; arguments as in `load_model`.
 
     Raises:
         ConfigError: if it is not there, damaged, or needs a package that is not installed.
     """
-    library, source = _transformers(guest), _source(guest, weights, local=local)
+    library, source = _transformers(guest), _source(guest, weights, local=local, fetch=fetch)
     try:
         return getattr(library, loader).from_pretrained(source, local_files_only=local)
     except Exception as error:
         raise ConfigError(
             f"{guest}: the processor of {weights!r} cannot be loaded: {error}; save it beside the weights with "
-            "save_pretrained"
+            f"save_pretrained{_ending(fetch)}"
         ) from error
 
 
@@ -73,10 +95,29 @@ def _transformers(guest: str) -> Any:
         ) from error
 
 
-def _source(guest: str, weights: str, *, local: bool) -> str:
+def _source(guest: str, weights: str, *, local: bool, fetch: str) -> str:
     folder = Path(weights).expanduser()
     if folder.is_dir():
         return str(folder)
     if local:
-        raise ConfigError(f"{guest}: weights {weights!r} are no folder; save a model there with save_pretrained")
+        raise ConfigError(
+            f"{guest}: weights {weights!r} are no folder; save a model there with save_pretrained{_ending(fetch)}"
+        )
+    # A misspelt folder must not become a question to the hub.
+    if folder.is_absolute() or weights.startswith(".") or weights.count("/") != 1 or folder.parent.is_dir():
+        raise ConfigError(f"{guest}: weights {weights!r} cannot be loaded: there is no such folder{_ending(fetch)}")
     return weights
+
+
+def _unloadable(
+    guest: str, weights: str, error: Exception, *, kinds: Sequence[str], local: bool, fetch: str
+) -> ConfigError:
+    place = "folder" if local else "folder or hub id"
+    return ConfigError(
+        f"{guest}: weights {weights!r} cannot be loaded: {error}; give a {place} of type {' or '.join(kinds)} that "
+        f"has safetensors{_ending(fetch)}"
+    )
+
+
+def _ending(fetch: str) -> str:
+    return f"; {fetch}" if fetch else ""

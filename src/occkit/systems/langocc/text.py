@@ -13,6 +13,7 @@ from occkit.foundation import (
     TEMPLATES,
     ClipTextConfig,
     PromptTable,
+    SiglipTextConfig,
     SimulatedTextConfig,
     TextEncoder,
     encode_with_templates,
@@ -27,7 +28,7 @@ from occkit.taxonomy import Taxonomy
 class TextConfig:
     """Who turns words into vectors, and which words name the classes."""
 
-    encoder: SimulatedTextConfig | ClipTextConfig | None = None
+    encoder: SimulatedTextConfig | ClipTextConfig | SiglipTextConfig | None = None
     """The encoder whose space the pixel features lie in; None leaves the vectors to the weights that are loaded."""
     width: int = 512
     """Numbers of its vectors."""
