@@ -176,6 +176,18 @@ def save_dino(folder: Path, family, **options):
     scramble(getattr(library, f"{family}Model")(config)).save_pretrained(folder)
 
 
+def save_glpn(folder: Path):
+    """A GLPN and its processor."""
+    library = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = library.GLPNConfig(
+        depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=8,
+        mlp_ratios=[2, 2, 2, 2],
+    )  # fmt: skip
+    scramble(library.GLPNForDepthEstimation(config)).save_pretrained(folder)
+    library.GLPNImageProcessor().save_pretrained(folder)
+
+
 def save_depth_pro(folder: Path, **options):
     """A Depth Pro for images of 64 x 64, without a processor."""
     library = pytest.importorskip("transformers")

@@ -20,7 +20,7 @@ from occkit.foundation import (
 from occkit.foundation.depth import clean_depth
 from occkit.foundation.lidar_depth import fill_depth
 from occkit.geometry import Cameras
-from tiny_models import save_depth_anything, scramble
+from tiny_models import save_depth_anything, save_glpn, scramble
 
 LOOKING_FORWARD = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 NUSCENES = (900, 1600)
@@ -180,11 +180,27 @@ def zoe_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def glpn_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("glpn")
+    save_glpn(folder)
+    return folder
+
+
 def open_network(folder, **options):
     return TransformersDepthConfig(weights=str(folder), **options).build()
 
 
-@pytest.mark.parametrize("network", ["depth_folder", "zoe_folder"])
+@pytest.mark.parametrize("network", ["depth_folder", "zoe_folder", "glpn_folder"])
+def test_strips_and_tiny_images_have_depth(network, request):
+    estimator = open_network(request.getfixturevalue(network))
+    for size in ((3, 90), (5, 2)):
+        depth = estimate(estimator, random_images(2, size))
+        assert depth.shape == (2, *size)
+        assert bool(depth.isfinite().all())
+
+
+@pytest.mark.parametrize("network", ["depth_folder", "zoe_folder", "glpn_folder"])
 def test_a_metric_network_from_a_folder_is_asked(network, request):
     estimator, images = open_network(request.getfixturevalue(network)), random_images()
     depth = estimate(estimator, images)

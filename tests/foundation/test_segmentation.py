@@ -75,6 +75,11 @@ def test_a_sam_from_a_folder_segments(sam_folder):
     assert not strict.segment(images, token="t", cameras=("a", "b")).any()
 
 
+def test_a_strip_is_segmented(sam_folder):
+    images = random_images(1, (1, 200))
+    assert open_sam(sam_folder).segment(images, token="t", cameras=("a",)).shape == (1, 1, 200)
+
+
 class FloodModel:
     """Answers a point with the region of its colour, the whole image, and a mask that it does not trust."""
 

@@ -19,6 +19,7 @@ from occkit.geometry import Cameras
 METRIC_DEPTH_KINDS = ("zoedepth", "depth_anything", "depth_pro", "glpn")
 """What `model_type` of a network may be that is metric as it is."""
 _OTHERS = ("dpt",)
+_MIN_SIDE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,12 @@ class TransformersDepth:
     def _finished(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
         """Prepare images, ask the network and finish its depth by its own processor."""
         size = (images.shape[-2], images.shape[-1])
+        if min(size) < _MIN_SIDE:
+            # Processors that round down to whole cells leave nothing of a strip: it is stretched.
+            larger = (max(_MIN_SIDE, size[0]), max(_MIN_SIDE, size[1]))
+            stretched = functional.interpolate(images.float(), larger, mode="bilinear", align_corners=False)
+            depth = self._finished(stretched.round().to(torch.uint8))
+            return functional.interpolate(depth[:, None], size, mode="bilinear", align_corners=False)[:, 0]
         pixels = self._processor(
             images=list(images.cpu().numpy()), return_tensors="pt", input_data_format="channels_first"
         )
