@@ -211,7 +211,7 @@ def test_what_is_missing_is_named(world, tmp_path, capsys):
     for wrong, reason in (
         (["--teacher", "hf"], "--teacher hf and --clip FOLDER go together"),
         (["--clip", "x"], "--teacher hf and --clip FOLDER go together"),
-        (["--size", "32", "32"], "--size scales the images for CLIP"),
+        (["--size", "32", "32"], "--size scales the images for the model"),
         (["--teacher", "hf", "--clip", str(tmp_path / "none")], "openai/clip-vit-base-patch16"),
         (["--subspace", "65"], "dim 65 is more than the 64 channels"),
         (["--subspace", "0"], "at least 1"),
