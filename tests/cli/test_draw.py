@@ -35,7 +35,7 @@ def test_grid_of_a_folder_of_predictions(rig, predictions, tmp_path, capsys):
         (["--out", "grid.svg"], "ends in .png, .jpg, .jpeg"),
         (["--out", "grid.png", "--runs", "{p}", "--errors"], "has no labels"),
         (["--out", "grid.png"], "has no labels"),
-        (["--out", "grid.png", "--runs", "{p}", "--tokens", "two"], "no frame two"),
+        (["--out", "grid.png", "--runs", "{p}", "--frames", "two"], "no frame 'two'"),
         (["--out", "grid.png", "--runs", "a={p}", "a={p}"], "two runs are called 'a'"),
         (["--out", "grid.png", "--runs", "a=/nowhere"], "no such folder"),
     ],

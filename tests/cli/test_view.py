@@ -86,6 +86,8 @@ def test_folders_of_volumes_beside_the_labels(world, run, tmp_path):
     shown = show.frames[0].read()
     assert list(shown.volumes)[:3] == ["said", "lift", "label"]
     assert {"errors of said", "errors of lift"} <= set(shown.volumes)
+    world_first, _, _ = opened(world, against=run)
+    assert {"lift", "label"} <= set(world_first.frames[0].read().volumes)
     labels, _, _ = opened(world / "gts", data=world)
     assert list(labels.frames[0].read().volumes)[:2] == ["gts", "label"]
     alone, _, _ = opened(world / "gts")
@@ -168,7 +170,7 @@ def test_files_are_written_without_a_display(world, run, tmp_path, capsys):
     [
         (["nowhere"], "no such file or folder"),
         (["{world}", "--frames", "noon"], "no frame 'noon'"),
-        (["{world}", "--frames", "0"], "nothing to see"),
+        (["{world}", "--frames", "0"], "name at least one frame"),
         (["{world}", "--mesh", "a.obj"], ".glb or .ply"),
         (["{world}/truth"], "expected shape"),
         (["{world}", "--host", "203.0.113.7", "--port", "0"], "cannot listen on 203.0.113.7"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from occkit.geometry import VoxelGrid
-from occkit.metrics import ConstantPrior, Evaluator
+from occkit.metrics import ConstantPrior, Evaluator, main_score
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
 
@@ -151,3 +151,10 @@ def test_a_prior_needs_labels_of_one_kind():
         ConstantPrior.fit([])
     with pytest.raises(ValueError, match="one grid"):
         ConstantPrior.fit([label_of([1]), label_of([1, 1])])
+
+
+def test_the_main_score_of_an_entry():
+    assert main_score({"miou": 0.25, "iou": 0.5}) == 0.25
+    assert main_score({"rayiou": 0.125, "miou": 0.25}) == 0.125
+    assert main_score({"miou": None}) is None
+    assert main_score({}) is None

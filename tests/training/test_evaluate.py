@@ -21,7 +21,6 @@ from occkit.training.evaluate import (
     evaluate_predictions,
     evaluate_prior,
     fit_prior,
-    main_score,
     predict_dataset,
     write_predictions,
 )
@@ -157,13 +156,6 @@ def test_frames_are_read_ahead_in_order() -> None:
     assert next(iterator) == 2
     with pytest.raises(ZeroDivisionError):
         list(evaluate._ahead(lambda item: 1 // item, [1, 0]))
-
-
-def test_the_main_score_of_an_entry() -> None:
-    assert main_score({"miou": 0.25, "iou": 0.5}) == 0.25
-    assert main_score({"rayiou": 0.125, "miou": 0.25}) == 0.125
-    assert main_score({"miou": None}) is None
-    assert main_score({}) is None
 
 
 @pytest.fixture

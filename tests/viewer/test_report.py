@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from occkit.viewer.chart import Series, line_chart, nice_ticks, smooth
+from occkit.viewer.chart import Series, line_chart, nice_ticks
 from occkit.viewer.report import (
     Bar,
     Bars,
@@ -148,7 +148,3 @@ def test_chart_of_nothing_is_refused_and_of_one_point_is_not():
 )
 def test_ticks_are_round(low, high, ticks):
     assert nice_ticks(low, high) == pytest.approx(ticks)
-
-
-def test_smooth_is_the_mean_of_the_last():
-    assert smooth([1.0, 3.0, 5.0, 7.0], window=2) == [1.0, 2.0, 4.0, 6.0]

@@ -338,18 +338,18 @@ def _class_bars(scores: dict[str, Any]) -> "Bars":
 
 def _loss_chart(plan: Plan, run: Path) -> "Chart":
     from occkit.systems.lift import LiftConfig
-    from occkit.training.curves import TOTAL, read_curves
-    from occkit.viewer.chart import Series, smooth
+    from occkit.training.curves import TOTAL, read_curves, running_mean
+    from occkit.viewer.chart import Series
     from occkit.viewer.report import Chart
 
     lines = [
-        Series(name=name.replace("_", " "), x=curve.steps.tolist(), y=smooth(curve.values.tolist(), window=25))
+        Series(name=name.replace("_", " "), x=curve.steps.tolist(), y=running_mean(curve.values, 25).tolist())
         for name, curve in read_curves(run).losses.items()
         if name != TOTAL
     ]
     image_steps = plan.recipe.system.image_steps if isinstance(plan.recipe.system, LiftConfig) else 0
     first = f" The first {image_steps} steps teach the image network alone, depth and classes." if image_steps else ""
-    caption = f"Each weighted loss, the mean of its last 25 steps.{first}"
+    caption = f"Each weighted loss, the mean of 25 steps.{first}"
     return Chart(lines=tuple(lines), x_label="step", y_label="loss", caption=caption)
 
 

@@ -34,10 +34,8 @@ class Grid:
     """File to write, .png or .jpg."""
     runs: tuple[str, ...] = ()
     """What predicts: runs, model folders, or folders of <token>.npz, each as NAME=FOLDER or FOLDER."""
-    frames: int = 3
-    """Frames to show, evenly spread over the split."""
-    tokens: tuple[str, ...] = ()
-    """Frames to show, by their tokens, in place of --frames."""
+    frames: tuple[str, ...] = ("3",)
+    """Names of frames, or how many, evenly spread."""
     split: Literal["train", "val", "test", "all"] = "val"
     """Part of the data set."""
     cameras: tuple[str, ...] | None = None
@@ -148,18 +146,19 @@ def _named(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _draw_grid(args: Grid) -> None:
+    from occkit.data.selection import choose_frames
     from occkit.metrics import Evaluator
     from occkit.viewer import save_picture
     from occkit.viewer.figures import recording_car
     from occkit.viewer.grid import GridStyle, draw_grid
 
-    if args.width < 400 or args.frames < 1:
-        raise ConfigError(f"--width must be at least 400 and --frames at least 1, got {args.width} and {args.frames}")
+    if args.width < 400:
+        raise ConfigError(f"--width must be at least 400, got {args.width}")
     if args.score is not None:
         Evaluator([args.score])  # a wrong name is told before anything is predicted
     runs = _named(args.runs)
     frames = _open(args, runs)
-    tokens = _choose(args, frames)
+    tokens = choose_frames(frames.tokens, args.frames)
     samples = [frames.sample(frames.tokens.index(token)) for token in tokens]
     _check_labels(args, samples)
     predictions = {name: _predict(args, name, Path(folder), frames, tokens) for name, folder in runs.items()}
@@ -191,19 +190,10 @@ def _open(args: Grid, runs: dict[str, str]) -> "FrameDataset":
     return frames
 
 
-def _choose(args: Grid, frames: "FrameDataset") -> tuple[str, ...]:
-    if not args.tokens:
-        return frames.spread(args.frames).tokens
-    unknown = [token for token in args.tokens if token not in frames.tokens]
-    if unknown:
-        raise DataError(args.data, f"has no frame {unknown[0]} in {args.split}", f"such as {frames.tokens[0]}")
-    return args.tokens
-
-
 def _check_labels(args: Grid, samples: "Sequence[Sample]") -> None:
     without = [sample.token for sample in samples if sample.occupancy is None]
     if without and len(without) < len(samples):
-        raise DataError(args.data, f"frame {without[0]} has no label, others have", "choose frames with --tokens")
+        raise DataError(args.data, f"frame {without[0]} has no label, others have", "choose frames with --frames")
     if without and (args.errors or args.score is not None or not args.runs):
         raise DataError(args.data, "has no labels", "give --runs, and leave out --errors and --score")
 
@@ -230,14 +220,14 @@ def _predict(
         there = list_predictions(folder)
         missing = [token for token in tokens if token not in there]
         if missing:
-            raise DataError(folder, f"has no prediction of frame {missing[0]}", f"choose --tokens, such as {there[0]}")
+            raise DataError(folder, f"has no prediction of frame {missing[0]}", f"choose --frames, such as {there[0]}")
         volumes = {t: read_prediction(prediction_path(folder, t), shape=frames.grid.shape) for t in tokens}
     else:
         model, recipe = from_pretrained(folder, code=args.code)
         seen = open_frames(args.data, args.split, recipe)
         lacking = [token for token in tokens if token not in seen.tokens]
         if lacking:
-            raise DataError(args.data, f"{name} cannot be shown frame {lacking[0]}", "choose others with --tokens")
+            raise DataError(args.data, f"{name} cannot be shown frame {lacking[0]}", "choose others with --frames")
         volumes = dict(predict_dataset(model, seen, tokens=tokens, progress=True))
     wrong = [v.shape for v in volumes.values() if v.shape != frames.grid.shape]
     if wrong:
@@ -259,8 +249,7 @@ def _row(args: Grid, sample: "Sample", frames: "FrameDataset", predictions: "lis
 
 def _score(protocol: str, sample: "Sample", frames: "FrameDataset", prediction: "Occupancy") -> str:
     """Return the main figure of one frame under a protocol, in words."""
-    from occkit.metrics import PROTOCOLS, Evaluator, RayProtocol
-    from occkit.training.evaluate import main_score
+    from occkit.metrics import PROTOCOLS, Evaluator, RayProtocol, main_score
 
     evaluator = Evaluator([protocol])
     assert sample.occupancy is not None

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from occkit.errors import DataError
-
 if TYPE_CHECKING:
     from occkit.data.answers import Answers
     from occkit.data.frames import FrameDataset
@@ -67,6 +65,7 @@ def main(argv: list[str]) -> int:
     from occkit.cli.predict import open_frames
     from occkit.data.answers import read_answers
     from occkit.data.predictions import prediction_path
+    from occkit.data.selection import choose_frames
     from occkit.files import write_json
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.processes import process_device, process_state
@@ -75,7 +74,8 @@ def main(argv: list[str]) -> int:
     questions = Questions(queries=args.queries, rule=_rule(args), against=args.against)
     state = process_state()
     model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
-    dataset = _choose(open_frames(args.data, args.split, recipe), args.frames)
+    everything = open_frames(args.data, args.split, recipe)
+    dataset = everything.only(choose_frames(everything.tokens, args.frames))
     if args.out is None:
         answers = dict(iterate_answers(model, dataset, questions, progress=state.is_main_process))
     else:
@@ -98,8 +98,6 @@ def _usage_problem(args: Args) -> str | None:
         return 'say what to look for: occkit query RUN "red mailbox" --data ROOT'
     if args.share is not None and (args.margin is not None or args.against):
         return "--share looks at no rivals: leave out --margin and --against"
-    if not args.frames or args.frames == ("0",):
-        return "--frames: name at least one frame, or say how many"
     return None
 
 
@@ -107,23 +105,6 @@ def _rule(args: Args) -> "FoundRule":
     from occkit.training.query import FoundByRivals, FoundByShare
 
     return FoundByRivals(margin=args.margin or 0.0) if args.share is None else FoundByShare(share=args.share)
-
-
-def _choose(dataset: "FrameDataset", frames: tuple[str, ...]) -> "FrameDataset":
-    """Return a view with the frames asked for.
-
-    Raises:
-        DataError: naming a frame that is not there.
-    """
-    missing = [token for token in frames if token not in dataset.tokens]
-    if len(frames) == 1 and missing and re.fullmatch("[0-9]{1,9}", frames[0]):
-        return dataset.spread(int(frames[0]))
-    if missing:
-        problem = f"has no frame {missing[0]!r}, but such as {dataset.tokens[0]}"
-        raise DataError(dataset.root, problem, "choose another --split or --frames")
-    chosen = dataset.spread(len(dataset))
-    chosen.tokens = tuple(token for token in dataset.tokens if token in frames)
-    return chosen
 
 
 def _summary(answers: "dict[str, Answers]", query: int) -> dict[str, Any]:

@@ -9,9 +9,12 @@ import tyro
 from occkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from occkit.data.frames import FrameDataset
+    from occkit.samples import Prediction
     from occkit.training.recipe import Recipe
     from occkit.viewer.browser import Ask, Draw
     from occkit.viewer.show import FrameToShow, Show, Shown
@@ -123,6 +126,17 @@ def _volume_name(args: Args, shown: "Shown") -> str:
     return args.show or next(iter(shown.volumes))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A trained model and the frames it is asked about."""
+
+    model: "nn.Module"
+    recipe: "Recipe"
+    inputs: "FrameDataset"
+    predict: "Callable[[str], Prediction]"
+    """Of a frame. The last one is kept: it is looked at, and may be asked many words."""
+
+
 def _open(args: Args) -> "tuple[Show, Ask | None, Draw | None]":
     """Return what to look at, and what may be asked of it."""
     from occkit.viewer.show import Show
@@ -130,105 +144,101 @@ def _open(args: Args) -> "tuple[Show, Ask | None, Draw | None]":
 
     if (args.path / "generated.json").is_file():
         return Show(title=f"scenes in {args.path}", frames=_chosen(args, _drawn_frames(args.path))), None, None
-    is_run = (args.path / "recipe.json").is_file()
-    model, recipe = _load(args, args.path) if is_run else (None, None)
-    if model is not None and args.data is None:
-        raise ConfigError(f"{args.path} is a run, and a run needs images: give --data ROOT")
-    dataset = _dataset(args, recipe)
+    run = _open_run(args, args.path, args.data) if _is_run(args.path) else None
+    root = args.data or _own_data(args.path)
+    dataset = None if root is None else _dataset(args, root, run)
     sources: list[Volumes] = []
-    if model is not None and recipe is not None and dataset is not None:
-        sources.append(_said_by(model, recipe, dataset, args, "prediction"))
-    elif args.data is not None or dataset is None:
+    if run is not None:
+        sources.append(_said_by(run, "prediction"))
+    elif root != args.path:
         sources.append(volumes_of(args.path, dataset=dataset, kind=args.format))
     if args.against is not None:
-        sources.append(_other(args, dataset))
+        sources.append(_other(args, args.against, root, dataset))
     if dataset is not None:
         sources.append(labels_of(dataset))
     show = Show(title=f"{args.path}", frames=_chosen(args, frames_of(sources, dataset)))
-    if model is None or recipe is None:
-        return show, None, None
-    return show, _asking(model, recipe, args, show), _drawing(model, recipe, args)
+    return (show, None, None) if run is None else (show, _asking(run, show), _drawing(run, args))
 
 
-def _dataset(args: Args, recipe: "Recipe | None") -> "FrameDataset | None":
-    """Return the data set of --data, or the path itself if it is one: images as they are stored, with LiDAR points."""
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.json").is_file()
+
+
+def _open_run(args: Args, folder: Path, root: Path | None) -> _Run:
+    from functools import lru_cache
+
+    from occkit.cli.predict import open_frames
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.evaluate import iterate_predictions
+    from occkit.training.processes import process_device
+
+    if root is None:
+        raise ConfigError(f"{folder} is a run, and a run needs images: give --data ROOT")
+    model, recipe = from_pretrained(folder, code=args.code, device=process_device())
+    inputs = open_frames(root, args.split, recipe)
+
+    @lru_cache(maxsize=1)
+    def predict(token: str) -> "Prediction":
+        ((_, prediction),) = iterate_predictions(model, inputs, tokens=[token])
+        return prediction
+
+    return _Run(model=model, recipe=recipe, inputs=inputs, predict=predict)
+
+
+def _own_data(path: Path) -> Path | None:
+    """Return the path if it is itself a data set."""
+    from occkit.data.datasets import recognise_dataset
+
+    return None if recognise_dataset(path) is None else path
+
+
+def _dataset(args: Args, root: Path, run: _Run | None) -> "FrameDataset":
+    """Open what is shown beside the volumes: images as they are stored, LiDAR points, labels."""
     from occkit.cli.predict import open_frames
     from occkit.data.datasets import open_dataset
     from occkit.data.frames import DataConfig
-    from occkit.errors import DataError
 
-    config = DataConfig(load_points=True, load_depth=False)
-    if args.data is not None:
-        if recipe is not None:
-            return open_frames(args.data, args.split, recipe, full_size=True)
-        return open_dataset(args.data, split=args.split, config=config)
-    try:
-        return open_dataset(args.path, split=args.split, config=config)
-    except DataError as error:
-        if "is no data set" in error.problem or args.path.is_file():
-            return None
-        raise
+    if run is not None:
+        return open_frames(root, args.split, run.recipe, full_size=True)
+    return open_dataset(root, split=args.split, config=DataConfig(load_points=True, load_depth=False))
 
 
-def _load(args: Args, run: Path) -> "tuple[nn.Module, Recipe]":
-    from occkit.training.checkpoint import from_pretrained
-    from occkit.training.processes import process_device
-
-    return from_pretrained(run, code=args.code, device=process_device())
-
-
-def _other(args: Args, dataset: "FrameDataset | None") -> "Volumes":
+def _other(args: Args, path: Path, root: Path | None, dataset: "FrameDataset | None") -> "Volumes":
     from dataclasses import replace
 
     from occkit.viewer.sources import volumes_of
 
-    assert args.against is not None
-    if (args.against / "recipe.json").is_file():
-        if dataset is None:
-            raise ConfigError(f"{args.against} is a run, and a run needs images: give --data ROOT")
-        model, recipe = _load(args, args.against)
-        return _said_by(model, recipe, dataset, args, args.against.resolve().name)
-    found = volumes_of(args.against, dataset=dataset, kind=args.format)
+    if _is_run(path):
+        return _said_by(_open_run(args, path, root), path.resolve().name)
+    found = volumes_of(path, dataset=dataset, kind=args.format)
     return replace(found, name=f"against {found.name}") if found.name == args.path.resolve().name else found
 
 
-def _said_by(model: "nn.Module", recipe: "Recipe", dataset: "FrameDataset", args: Args, name: str) -> "Volumes":
+def _said_by(run: _Run, name: str) -> "Volumes":
     """Return what a model says about the frames, asked when they are looked at."""
-    import torch
-
-    from occkit.cli.predict import open_frames
     from occkit.samples import Occupancy
-    from occkit.training.evaluate import predict_dataset
     from occkit.viewer.sources import Volumes
 
-    assert args.data is not None
-    inputs = open_frames(args.data, args.split, recipe)
-
     def read(token: str) -> Occupancy:
-        _, semantics = next(iter(predict_dataset(model, inputs, tokens=[token])))
-        return Occupancy(semantics=torch.from_numpy(semantics), grid=inputs.grid, taxonomy=inputs.taxonomy)
+        semantics = run.predict(token).semantics()[0].cpu()
+        return Occupancy(semantics=semantics, grid=run.inputs.grid, taxonomy=run.inputs.taxonomy)
 
     return Volumes(name=name, read=read)
 
 
-def _asking(model: "nn.Module", recipe: "Recipe", args: Args, show: "Show") -> "Ask | None":
+def _asking(run: _Run, show: "Show") -> "Ask | None":
     """Return what answers words, of a model that knows any."""
-    from occkit.cli.predict import open_frames
-    from occkit.training.evaluate import iterate_predictions
     from occkit.training.query import Asker, Questions
     from occkit.training.system import AnswersWords
     from occkit.viewer.heat import heat_volume
     from occkit.viewer.keys import Answer
 
-    if not isinstance(model, AnswersWords):
+    if not isinstance(run.model, AnswersWords):
         return None
-    assert args.data is not None
-    inputs = open_frames(args.data, args.split, recipe)
+    model = run.model
 
     def ask(query: str, index: int) -> Answer:
-        asker = Asker(model, Questions(queries=(query,)))
-        _, prediction = next(iter(iterate_predictions(model, inputs, tokens=[show.frames[index].token])))
-        found = asker.answer(prediction)
+        found = Asker(model, Questions(queries=(query,))).answer(run.predict(show.frames[index].token))
         margins = found.margins[:, 0]
         return Answer(
             volume=heat_volume(found.voxels, margins, found.grid),
@@ -240,11 +250,11 @@ def _asking(model: "nn.Module", recipe: "Recipe", args: Args, show: "Show") -> "
     return ask
 
 
-def _drawing(model: "nn.Module", recipe: "Recipe", args: Args) -> "Draw | None":
+def _drawing(run: _Run, args: Args) -> "Draw | None":
     """Return what draws scenes, of a model that does; they are kept in a folder that goes when the viewer ends."""
     from occkit.systems.occscene import OccScene
 
-    if not isinstance(model, OccScene):
+    if not isinstance(run.model, OccScene):
         return None
     import atexit
     import shutil
@@ -252,13 +262,13 @@ def _drawing(model: "nn.Module", recipe: "Recipe", args: Args) -> "Draw | None":
 
     folder = Path(tempfile.mkdtemp(prefix="occkit-drawn-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    generator: OccScene = model
+    generator: OccScene = run.model
 
     def draw(prompt: str, seed: int) -> "FrameToShow":
         from occkit.cli import generate
 
         request = generate.Args(run=str(args.path), out=folder, prompt=(prompt,), seed=seed, data=args.data)
-        wanted, _ = generate.draw_into(request, generator, recipe)
+        wanted, _ = generate.draw_into(request, generator, run.recipe)
         return _drawn_frames(folder, only=folder / wanted[0].name)[-1]
 
     return draw
@@ -295,16 +305,10 @@ def _drawn_frames(out: Path, *, only: Path | None = None) -> "tuple[FrameToShow,
 
 def _chosen(args: Args, frames: "tuple[FrameToShow, ...]") -> "tuple[FrameToShow, ...]":
     """Return the frames that --frames names, or as many as it says, evenly spread."""
-    known = {frame.token: frame for frame in frames}
-    wanted = args.frames or (("10",) if args.html and len(frames) > 10 else ())
+    from occkit.data.selection import choose_frames
+
+    wanted = args.frames or (("10",) if args.html else ())
     if not wanted:
         return frames
-    if len(wanted) == 1 and wanted[0] not in known and wanted[0].isdecimal() and len(wanted[0]) < 10:
-        count = min(int(wanted[0]), len(frames))
-        if not count:
-            raise ConfigError("--frames 0: there is nothing to see then")
-        return tuple(frames[(2 * i + 1) * len(frames) // (2 * count)] for i in range(count))
-    missing = [token for token in wanted if token not in known]
-    if missing:
-        raise ConfigError(f"--frames: there is no frame {missing[0]!r}, but such as {next(iter(known))}")
-    return tuple(frame for frame in frames if frame.token in wanted)
+    chosen = choose_frames([frame.token for frame in frames], wanted)
+    return tuple(frame for frame in frames if frame.token in chosen)

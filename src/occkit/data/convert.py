@@ -28,7 +28,7 @@ from occkit.data.convert_files import (
     write_label,
 )
 from occkit.data.resample import resample
-from occkit.data.views import read_grid
+from occkit.data.views import read_grid, write_grid
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_json, write_json
 from occkit.geometry import VoxelGrid
@@ -282,7 +282,7 @@ def convert_folder(
         written[file.token] = place.as_posix()
         progress(done + 1, len(files))
     if kept is not None and (conversion.keep_grid or grid is not None):
-        write_json(out / "grid.json", {"origin": kept.origin, "voxel_size": kept.voxel_size, "shape": kept.shape})
+        write_grid(out, kept)
     loss.notes = conversion.notes(resampled=loss.resampled)
     write_json(
         out / "conversion.json",

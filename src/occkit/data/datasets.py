@@ -1,6 +1,7 @@
 """Opens a data set, whatever its format."""
 
 from pathlib import Path
+from typing import Literal
 
 from occkit.data.frames import DataConfig, FrameDataset, Split
 from occkit.data.nuscenes import NuScenesDataset
@@ -13,7 +14,26 @@ from occkit.errors import DataError
 DEFAULT_CACHE_BYTES = 512 * 2**20
 """Memory for what was read: enough for a few hundred small frames, so that training does not wait for decoding."""
 
-__all__ = ["DEFAULT_CACHE_BYTES", "DataConfig", "FrameDataset", "Split", "open_dataset"]
+Layout = Literal["nuscenes", "semantickitti", "sscbench", "nyuv2", "rig"]
+"""Of the files of a data set."""
+
+_READERS = {
+    "nuscenes": NuScenesDataset,
+    "semantickitti": SemanticKittiDataset,
+    "sscbench": SscBenchDataset,
+    "nyuv2": NyuV2Dataset,
+}
+"""Of the layouts that are split."""
+
+__all__ = [
+    "DEFAULT_CACHE_BYTES",
+    "DataConfig",
+    "FrameDataset",
+    "Layout",
+    "Split",
+    "open_dataset",
+    "recognise_dataset",
+]
 
 
 def open_dataset(
@@ -42,19 +62,27 @@ def open_dataset(
     root = Path(root)
     if not root.exists():
         raise DataError(root, "no such file or folder", "give the root of a data set, or a rig.json")
-    if root.is_dir() and any(root.glob("v1.0-*")):
-        return NuScenesDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
-    if any((root / level).is_dir() for level in ("sequences", "dataset/sequences")):
-        return SemanticKittiDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
-    if root.is_dir() and drives_of(root) is not None:
-        return SscBenchDataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
-    if find_splits(root) is not None:
-        return NyuV2Dataset(root, split=split, config=config, training=training, cache_bytes=cache_bytes)
-    if find_rigs(root):
+    layout = recognise_dataset(root)
+    if layout is None:
+        raise DataError(
+            root,
+            "is no data set that can be opened: no v1.0-* (nuScenes), sequences (SemanticKITTI), "
+            "data_2d_raw (SSCBench-KITTI-360), NYUtrain (NYUv2) or rig.json",
+            "give its root folder; `occkit doctor` says what a folder is",
+        )
+    if layout == "rig":
         return RigDataset(root, config=config, training=training, cache_bytes=cache_bytes)
-    raise DataError(
-        root,
-        "is no data set that can be opened: no v1.0-* (nuScenes), sequences (SemanticKITTI), "
-        "data_2d_raw (SSCBench-KITTI-360), NYUtrain (NYUv2) or rig.json",
-        "give its root folder; `occkit doctor` says what a folder is",
-    )
+    return _READERS[layout](root, split=split, config=config, training=training, cache_bytes=cache_bytes)
+
+
+def recognise_dataset(root: Path) -> Layout | None:
+    """Return the layout of a data set that `open_dataset` opens, by what the folder holds; None if there is none."""
+    if root.is_dir() and any(root.glob("v1.0-*")):
+        return "nuscenes"
+    if any((root / level).is_dir() for level in ("sequences", "dataset/sequences")):
+        return "semantickitti"
+    if root.is_dir() and drives_of(root) is not None:
+        return "sscbench"
+    if find_splits(root) is not None:
+        return "nyuv2"
+    return "rig" if find_rigs(root) else None

@@ -30,6 +30,7 @@ from occkit.data.image_inputs import FeatureMaps, ImageInputsConfig, depth_map_p
 from occkit.data.image_maps import map_path, read_id_map
 from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
+from occkit.data.selection import evenly_spread
 from occkit.data.teaching import read_teaching
 from occkit.data.transforms import (
     AugmentConfig,
@@ -181,9 +182,12 @@ class FrameDataset:
 
     def spread(self, limit: int) -> Self:
         """Return a view with at most `limit` of the frames: the middle one of as many equal parts."""
-        count = min(limit, len(self))
+        return self.only(evenly_spread(self.tokens, limit))
+
+    def only(self, tokens: tuple[str, ...]) -> Self:
+        """Return a view with some of the frames."""
         chosen = copy.copy(self)
-        chosen.tokens = tuple(self.tokens[(2 * i + 1) * len(self) // (2 * count)] for i in range(count))
+        chosen.tokens = tokens
         return chosen
 
     def label(self, token: str) -> Occupancy | None:

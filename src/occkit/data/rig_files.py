@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from occkit.data.rig import Rig, find_rigs
+from occkit.data.views import View
 from occkit.errors import DataError
 from occkit.files import write_json
 from occkit.geometry import Cameras, compensate_motion, ego_motion, invert_pose
@@ -36,9 +37,23 @@ def write_rigs(folder: Path, cameras: Cameras, names: Sequence[str], *, token: s
         own_token = f"{token}_{place:03d}" if token else f"{place:03d}"
         tokens.append(own_token)
         rig = {"token": own_token, "timestamp": place * 500_000, "global_from_ego": now_from_then.tolist()}
-        listed = [_camera(cameras, time, i, name, own[i]) for i, name in enumerate(names)]
+        listed = [camera_entry(name, _view(cameras, time, i, name, own[i])) for i, name in enumerate(names)]
         write_json(folder / f"{place:03d}" / "rig.json", rig | {"cameras": listed})
     return tuple(tokens)
+
+
+def camera_entry(name: str, view: View) -> dict[str, Any]:
+    """Return what `rig.json` says of a camera whose image lies beside it; the size of the image must be known."""
+    assert view.size is not None
+    entry: dict[str, Any] = {
+        "name": name,
+        "image": view.path.name,
+        "width": view.size[1],
+        "height": view.size[0],
+        "intrinsics": view.intrinsics.tolist(),
+        "ego_from_camera": view.ego_from_camera.tolist(),
+    }
+    return entry | ({"distortion": list(view.distortion)} if view.distortion else {})
 
 
 def read_rigs(path: Path) -> tuple[Cameras, tuple[str, ...]]:
@@ -90,18 +105,14 @@ def _into(reference: Rig, rig: Rig, poses: Float[Tensor, "n 4 4"]) -> Float[Tens
     return compensate_motion(poses, exposed.expand(len(poses), 4, 4), present)
 
 
-def _camera(cameras: Cameras, time: int, index: int, name: str, pose: Tensor) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "name": name,
-        "image": f"{name}.png",
-        "width": cameras.width,
-        "height": cameras.height,
-        "intrinsics": cameras.intrinsics[time, index].double().tolist(),
-        "ego_from_camera": pose.tolist(),
-    }
-    if cameras.distortion is not None:
-        entry["distortion"] = cameras.distortion[time, index].tolist()
-    return entry
+def _view(cameras: Cameras, time: int, index: int, name: str, pose: Tensor) -> View:
+    return View(
+        path=Path(f"{name}.png"),
+        intrinsics=cameras.intrinsics[time, index].double().numpy(),
+        ego_from_camera=pose.numpy(),
+        distortion=() if cameras.distortion is None else tuple(cameras.distortion[time, index].tolist()),
+        size=(cameras.height, cameras.width),
+    )
 
 
 def drive_on(cameras: Cameras, count: int, *, advance: float = 1.0) -> Cameras:

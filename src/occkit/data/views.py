@@ -10,7 +10,7 @@ from PIL import Image
 
 from occkit.data.records import Floats, grid_of
 from occkit.errors import ConfigError, DataError
-from occkit.files import decode_image, read_json
+from occkit.files import decode_image, read_json, write_json
 from occkit.geometry import VoxelGrid
 
 T = TypeVar("T")
@@ -77,6 +77,11 @@ def read_grid(root: Path) -> VoxelGrid | None:
     """
     path = root / "grid.json"
     return grid_of(read_json(path, max_bytes=2**16), path) if path.is_file() else None
+
+
+def write_grid(root: Path, grid: VoxelGrid) -> None:
+    """Write the `grid.json` of a data root, which `read_grid` reads."""
+    write_json(root / "grid.json", {"origin": grid.origin, "voxel_size": grid.voxel_size, "shape": grid.shape})
 
 
 def read_captions(root: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from occkit.export.graph import GraphSpec, Tensors, batch_of
-from occkit.metrics import Evaluator
+from occkit.metrics import Evaluator, main_score
 from occkit.samples import Occupancy, Prediction
 
 MAX_DIFFERENCE = 1e-4
@@ -165,7 +165,8 @@ def compare(
             scored = True
             for name, volume in volumes.items():
                 evaluators[name].add(frame.token, volume, frame.label, frame.origins)
-    scores = {name: _main_score(evaluator) for name, evaluator in evaluators.items()} if scored else {}
+    reports = {name: evaluator.report() for name, evaluator in evaluators.items()} if scored else {}
+    scores = {name: main_score(entry) for name, report in reports.items() for entry in report.values()}
     return Compared(differences=differences, scores=scores)
 
 
@@ -190,14 +191,6 @@ def _system_logits(system: nn.Module, spec: GraphSpec, inputs: Tensors) -> Array
     with torch.no_grad():
         prediction: Prediction = system(batch_of(inputs, spec))
     return prediction.logits[0].float().numpy()
-
-
-def _main_score(evaluator: Evaluator) -> float | None:
-    (entry,) = evaluator.report().values()
-    for name in ("rayiou", "miou", "iou"):
-        if name in entry:
-            return None if entry[name] is None else float(cast(float, entry[name]))
-    return None
 
 
 def _stacked(arrays: Sequence[Array]) -> Array:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from occkit.errors import ConfigError
-from occkit.foundation.language import check_prompts
 from occkit.foundation.patches import PatchFeatures, PatchFeaturesConfig
+from occkit.foundation.transformers_text import TransformersText, TransformersTextConfig
 from occkit.foundation.weights import load_model, load_processor
 
 _FETCH = (
@@ -21,22 +19,13 @@ _FETCH = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipTextConfig:
+class ClipTextConfig(TransformersTextConfig):
     """The text encoder of CLIP."""
 
     kinds: ClassVar[tuple[str, ...]] = ("clip",)
     """What `model_type` of its weights may be."""
-
-    weights: str
-    """Folder or hub id of a CLIP model with safetensors, and of its tokenizer."""
-    batch_size: int = 64
-    """Prompts encoded at once; changes memory and speed, not the result."""
-    device: str = "cpu"
-    """Where the model runs."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"ClipText: batch_size {self.batch_size} must be at least 1")
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     def build(self) -> "ClipText":
         """Load model and tokenizer.
@@ -47,14 +36,16 @@ class ClipTextConfig:
         return ClipText(self)
 
 
-class ClipText:
+class ClipText(TransformersText):
     """See `ClipTextConfig`. Prompts longer than the model's context are cut off at its end.
 
     Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
     """
 
+    name = "clip"
+
     def __init__(self, config: ClipTextConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.model = _load("ClipText", config.weights, config.device)
         self.tokenizer = load_processor("ClipText", config.weights, loader="CLIPTokenizer", fetch=_FETCH)
         self.max_tokens: int = self.model.config.text_config.max_position_embeddings
@@ -63,18 +54,6 @@ class ClipText:
     def width(self) -> int:
         """Numbers of a vector."""
         return self.model.config.projection_dim
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Name and weights; not the device and the batch, which do not change the result."""
-        return {"text": "clip", "weights": self.config.weights}
-
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
-        """Encode prompts. See `TextEncoder.encode`."""
-        check_prompts(prompts)
-        size = self.config.batch_size
-        return torch.cat([self._encode(prompts[start : start + size]) for start in range(0, len(prompts), size)])
 
     def _encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
         tokens = self.tokenizer(
@@ -90,6 +69,8 @@ class ClipFeaturesConfig(PatchFeaturesConfig):
 
     kinds: ClassVar[tuple[str, ...]] = ("clip",)
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     def build(self) -> "ClipFeatures":
         """Load the model.

@@ -60,6 +60,8 @@ class GroundingDinoDetectorConfig:
 
     kinds: ClassVar[tuple[str, ...]] = ("grounding-dino", "mm-grounding-dino")
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     weights: str
     """Folder or hub id of a model with safetensors, and of its processor."""

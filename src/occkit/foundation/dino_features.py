@@ -21,6 +21,8 @@ class DinoFeaturesConfig(PatchFeaturesConfig):
 
     kinds: ClassVar[tuple[str, ...]] = ("dinov2", "dinov2_with_registers", "dinov3_vit")
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     def build(self) -> "DinoFeatures":
         """Load the model.

@@ -84,17 +84,9 @@ def vision_features_config(weights: str, *, device: str = "cpu") -> VisionFeatur
     )
 
 
-_EXAMPLES = {
-    "detector": "IDEA-Research/grounding-dino-base and google/owlv2-base-patch16-ensemble",
-    "segmenter": "facebook/sam-vit-base and facebook/sam2.1-hiera-tiny",
-    "text": "openai/clip-vit-base-patch16 and google/siglip2-base-patch16-224",
-    "features": "openai/clip-vit-base-patch16, google/siglip2-base-patch16-224 and facebook/dinov2-base",
-}
-"""For who has no weights yet."""
-
-
 class _Adapter(Protocol):
     kinds: ClassVar[tuple[str, ...]]
+    fetch: ClassVar[str]
 
 
 A = TypeVar("A", bound=_Adapter)
@@ -102,6 +94,5 @@ A = TypeVar("A", bound=_Adapter)
 
 def _chosen(guest: str, weights: str, choices: tuple[type[A], ...]) -> type[A]:
     kinds = tuple(kind for choice in choices for kind in choice.kinds)
-    fetch = f"such are {_EXAMPLES[guest]}: save one to a folder with save_pretrained, its processor beside it"
-    found = model_kind(guest, weights, kinds=kinds, fetch=fetch)
+    found = model_kind(guest, weights, kinds=kinds, fetch="; ".join(choice.fetch for choice in choices))
     return next(choice for choice in choices if found in choice.kinds)

@@ -27,6 +27,8 @@ class Owlv2DetectorConfig:
 
     kinds: ClassVar[tuple[str, ...]] = ("owlv2",)
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     weights: str
     """Folder or hub id of a model with safetensors, and of its tokenizer."""

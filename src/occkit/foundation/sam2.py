@@ -25,6 +25,8 @@ class Sam2SegmenterConfig(SamSegmenterConfig):
 
     kinds: ClassVar[tuple[str, ...]] = ("sam2", "sam2_video")
     """What `model_type` of its weights may be; published weights are those of the model for video."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM 2 or 2.1 model."""
@@ -80,6 +82,8 @@ class Sam2FeaturesConfig:
 
     kinds: ClassVar[tuple[str, ...]] = Sam2SegmenterConfig.kinds
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM 2 or 2.1 model."""

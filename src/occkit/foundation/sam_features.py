@@ -23,6 +23,8 @@ class SamFeaturesConfig:
 
     kinds: ClassVar[tuple[str, ...]] = SamSegmenterConfig.kinds
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = SamSegmenterConfig.fetch
+    """What to fetch, and how: for who has no weights yet."""
 
     weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""

@@ -89,6 +89,8 @@ class SamSegmenterConfig:
 
     kinds: ClassVar[tuple[str, ...]] = ("sam",)
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     weights: str
     """Folder or hub id that holds `config.json` and safetensors of a SAM (v1) model."""

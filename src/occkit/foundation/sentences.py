@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from occkit.errors import ConfigError
 from occkit.files import read_json
-from occkit.foundation.language import check_prompts
+from occkit.foundation.transformers_text import TransformersText, TransformersTextConfig
 from occkit.foundation.weights import load_model, load_processor
 
 _FETCH = (
@@ -22,27 +21,21 @@ _FETCH = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceTextConfig:
+class SentenceTextConfig(TransformersTextConfig):
     """A text encoder trained on sentences alone, whose vectors are means over tokens."""
 
     kinds: ClassVar[tuple[str, ...]] = ("bert", "mpnet")
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
-    weights: str
-    """Folder or hub id of a model with safetensors, and of its tokenizer."""
     max_tokens: int = 256
     """Prompts are cut off after so many tokens, or at the end of the model's context if that is shorter."""
-    batch_size: int = 64
-    """Prompts encoded at once; changes memory and speed, not the result."""
-    device: str = "cpu"
-    """Where the model runs."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.max_tokens < 3:
-            raise ConfigError(
-                f"SentenceText: batch_size {self.batch_size} must be at least 1, max_tokens "
-                f"{self.max_tokens} at least 3"
-            )
+        super().__post_init__()
+        if self.max_tokens < 3:
+            raise ConfigError(f"SentenceText: max_tokens {self.max_tokens} must be at least 3")
 
     def build(self) -> "SentenceText":
         """Load model and tokenizer.
@@ -54,7 +47,7 @@ class SentenceTextConfig:
         return SentenceText(self)
 
 
-class SentenceText:
+class SentenceText(TransformersText):
     """See `SentenceTextConfig`: `t = norm(sum_i m_i h_i / sum_i m_i)`, `h` the last layer, `m` 0 for padding.
 
     Words of like meaning lie close together, whatever they look like.
@@ -62,8 +55,10 @@ class SentenceText:
     Source: Reimers and Gurevych, "Sentence-BERT", EMNLP 2019; implementation of transformers.
     """
 
+    name = "sentence_mean"
+
     def __init__(self, config: SentenceTextConfig) -> None:
-        self.config = config
+        super().__init__(config)
         _check_pooling(config.weights)
         model = load_model(
             "SentenceText", config.weights, loader="AutoModel", kinds=config.kinds, fetch=_FETCH, unneeded="pooler."
@@ -81,14 +76,7 @@ class SentenceText:
     @property
     def description(self) -> dict[str, Any]:
         """Name, weights and where prompts are cut off; not the device and the batch."""
-        return {"text": "sentence_mean", "weights": self.config.weights, "max_tokens": self.max_tokens}
-
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
-        """Encode prompts. See `TextEncoder.encode`."""
-        check_prompts(prompts)
-        size = self.config.batch_size
-        return torch.cat([self._encode(prompts[start : start + size]) for start in range(0, len(prompts), size)])
+        return super().description | {"max_tokens": self.max_tokens}
 
     def _encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
         tokens = self.tokenizer(

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from occkit.errors import ConfigError
-from occkit.foundation.language import check_prompts
 from occkit.foundation.patches import PatchFeatures, PatchFeaturesConfig
+from occkit.foundation.transformers_text import TransformersText, TransformersTextConfig
 from occkit.foundation.weights import load_model, load_processor
 
 _FETCH = (
@@ -22,22 +21,13 @@ _FETCH = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipTextConfig:
+class SiglipTextConfig(TransformersTextConfig):
     """The text encoder of SigLIP, or of a SigLIP 2 for one image size."""
 
     kinds: ClassVar[tuple[str, ...]] = ("siglip",)
     """What `model_type` of its weights may be; SigLIP 2 for one image size calls itself so, too."""
-
-    weights: str
-    """Folder or hub id of a model with safetensors, and of its tokenizer."""
-    batch_size: int = 64
-    """Prompts encoded at once; changes memory and speed, not the result."""
-    device: str = "cpu"
-    """Where the model runs."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"SiglipText: batch_size {self.batch_size} must be at least 1")
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     def build(self) -> "SiglipText":
         """Load model and tokenizer.
@@ -48,7 +38,7 @@ class SiglipTextConfig:
         return SiglipText(self)
 
 
-class SiglipText:
+class SiglipText(TransformersText):
     """See `SiglipTextConfig`.
 
     Prompts are lower-cased, padded to the model's context and cut off at its end. Padding is not masked: the model was
@@ -58,8 +48,10 @@ class SiglipText:
     implementation of transformers.
     """
 
+    name = "siglip"
+
     def __init__(self, config: SiglipTextConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.model = _load("SiglipText", config.weights, config.device)
         self.tokenizer = load_processor("SiglipText", config.weights, loader="AutoTokenizer", fetch=_FETCH)
         self.max_tokens: int = self.model.config.text_config.max_position_embeddings
@@ -68,18 +60,6 @@ class SiglipText:
     def width(self) -> int:
         """Numbers of a vector."""
         return self.model.config.text_config.projection_size
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Name and weights; not the device and the batch, which do not change the result."""
-        return {"text": "siglip", "weights": self.config.weights}
-
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
-        """Encode prompts. See `TextEncoder.encode`."""
-        check_prompts(prompts)
-        size = self.config.batch_size
-        return torch.cat([self._encode(prompts[start : start + size]) for start in range(0, len(prompts), size)])
 
     def _encode(self, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
         tokens = self.tokenizer(
@@ -99,6 +79,8 @@ class SiglipFeaturesConfig(PatchFeaturesConfig):
 
     kinds: ClassVar[tuple[str, ...]] = SiglipTextConfig.kinds
     """What `model_type` of its weights may be."""
+    fetch: ClassVar[str] = _FETCH
+    """What to fetch, and how: for who has no weights yet."""
 
     def build(self) -> "SiglipFeatures":
         """Load the model.

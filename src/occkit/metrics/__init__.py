@@ -9,13 +9,14 @@ from occkit.metrics.agreement import LidarAgreement, lidar_agreement
 from occkit.metrics.depth import DepthAverage, DepthEvaluator
 from occkit.metrics.evaluator import Evaluator
 from occkit.metrics.prior import ConstantPrior, DepthPrior
-from occkit.metrics.protocols import PROTOCOLS
+from occkit.metrics.protocols import MAIN_FIGURES, PROTOCOLS, main_score
 from occkit.metrics.ray_iou import RayProtocol, ray_directions, select_origins
 from occkit.metrics.retrieval import RetrievalEvaluator, average_precision
 from occkit.metrics.ssc import CompletionProtocol
 from occkit.metrics.voxel_iou import MASKS, Trim, VoxelProtocol
 
 __all__ = [
+    "MAIN_FIGURES",
     "MASKS",
     "PROTOCOLS",
     "CompletionProtocol",
@@ -31,6 +32,7 @@ __all__ = [
     "VoxelProtocol",
     "average_precision",
     "lidar_agreement",
+    "main_score",
     "ray_directions",
     "select_origins",
 ]

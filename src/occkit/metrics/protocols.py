@@ -5,6 +5,7 @@ The absent-class rule, the mask and the class set decide the number: the same pr
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from occkit.metrics.ray_iou import RayProtocol
 from occkit.metrics.ssc import CompletionProtocol
@@ -160,3 +161,12 @@ _TABLE: tuple[VoxelProtocol | RayProtocol, ...] = (
 
 PROTOCOLS: Mapping[str, VoxelProtocol | RayProtocol] = MappingProxyType({p.name: p for p in _TABLE})
 """All protocols by name."""
+
+MAIN_FIGURES = ("rayiou", "miou", "iou")
+"""What a protocol is named for: the first of these that it has."""
+
+
+def main_score(entry: Mapping[str, Any]) -> float | None:
+    """Return the main figure of a protocol's entry in a report, a fraction; None if it has none, or nothing counted."""
+    value = next((entry[name] for name in MAIN_FIGURES if name in entry), None)
+    return None if value is None else float(value)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occkit.errors import ConfigError, DataError
+from occkit.metrics import MAIN_FIGURES
 from occkit.training.plots import COLOURS, new_figure, open_frame, plot_style
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ METRICS_FILE = "metrics.jsonl"
 MAX_METRICS_BYTES = 2**30
 TOTAL = "loss"
 """Name of the sum of the losses."""
-_MAIN_FIGURES = ("rayiou", "miou", "iou")
-"""What a protocol is named for, the first that it has."""
 _ACROSS = 3
 """Panels in a row."""
 
@@ -172,7 +171,7 @@ def _panels(runs: Mapping[str, RunCurves], only: Sequence[str]) -> list[str]:
     if only:
         return list(only)
     protocols = dict.fromkeys(name.rpartition(".")[0] for name in scores)
-    wanted = {p: [f"{p}.{figure}" for figure in _MAIN_FIGURES if f"{p}.{figure}" in scores] for p in protocols}
+    wanted = {p: [f"{p}.{figure}" for figure in MAIN_FIGURES if f"{p}.{figure}" in scores] for p in protocols}
     terms = [name for name in losses if name != TOTAL]
     shown = [TOTAL, *(terms if len(terms) > 1 else []), *(names[0] for names in wanted.values() if names)]
     return [name for name in shown if name in (*losses, *scores)]

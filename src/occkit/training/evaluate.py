@@ -218,14 +218,6 @@ def is_generated_world(root: Path) -> bool:
     return (root / "captions.json").is_file() or (root / "truth").is_dir()
 
 
-def main_score(entry: dict[str, Any]) -> float | None:
-    """Return the figure that a protocol is named for: RayIoU, else mIoU, else IoU; None if nothing counted."""
-    for name in ("rayiou", "miou", "iou"):
-        if name in entry:
-            return None if entry[name] is None else float(entry[name])
-    return None
-
-
 def _score(frames: Iterator[Frame], labels: LabelSource, protocols: Sequence[str], mask: str | None) -> Evaluator:
     """Count this process's frames and take in the counts of all other processes."""
     evaluator = Evaluator(protocols, mask=mask)

@@ -31,11 +31,12 @@ from occkit.data.loader import Turns, iterate_batches
 from occkit.data.rig_files import write_rigs
 from occkit.errors import ConfigError, DataError, OcckitError
 from occkit.files import read_json, write_json
+from occkit.metrics import main_score
 from occkit.samples import Batch
 from occkit.training import checkpoint
 from occkit.training.ema import Ema
 from occkit.training.environment import describe
-from occkit.training.evaluate import evaluate_model, is_generated_world, main_score
+from occkit.training.evaluate import evaluate_model, is_generated_world
 from occkit.training.optim import set_learning_rate
 from occkit.training.processes import make_accelerator
 from occkit.training.recipe import Recipe

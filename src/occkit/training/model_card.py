@@ -13,6 +13,7 @@ from typing import Any
 
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_json
+from occkit.metrics import MAIN_FIGURES, main_score
 from occkit.training.curves import METRICS_FILE, read_metrics
 
 CARD_FILE = "README.md"
@@ -21,7 +22,6 @@ ENVIRONMENT_FILE = "environment.json"
 """Of a run: code, versions, machine, data."""
 EVALUATION_FILE = "evaluation.json"
 """What `occkit evaluate RUN --json RUN/evaluation.json` writes; the card takes its numbers from there."""
-_MAIN_FIGURES = ("rayiou", "miou", "iou")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}")
 
 
@@ -119,7 +119,8 @@ def _numbers(run: Path | None, evaluation: Path | None) -> tuple[list[Number], s
     if run is None or not (run / METRICS_FILE).is_file():
         return [], ""
     validations = [(r["step"], r["validation"]) for r in read_metrics(run) if isinstance(r.get("validation"), dict)]
-    scored = [(score, step, entry) for step, entry in validations if (score := _main_score(entry)) is not None]
+    scores = [main_score(next(iter(entry.values()), {})) for _, entry in validations]
+    scored = [(score, *validation) for score, validation in zip(scores, validations, strict=True) if score is not None]
     if not scored:
         return [], ""
     _, step, best = max(scored, key=lambda item: item[0])
@@ -129,11 +130,6 @@ def _numbers(run: Path | None, evaluation: Path | None) -> tuple[list[Number], s
         for figure, value in entry.items()
     ]
     return found, f"the best validation of the training, after step {step}"
-
-
-def _main_score(validation: Mapping[str, Mapping[str, Any]]) -> float | None:
-    first = next(iter(validation.values()), {})
-    return next((first[name] for name in _MAIN_FIGURES if isinstance(first.get(name), float)), None)
 
 
 def _of_evaluation(path: Path) -> list[Number]:
@@ -187,7 +183,7 @@ def _front_matter(facts: CardFacts) -> str:
             metric_value=round(n.value, 6),
         )
         for n in facts.numbers
-        if n.value is not None and n.figure in _MAIN_FIGURES
+        if n.value is not None and n.figure in MAIN_FIGURES
     ]
     tags = ["3d", "semantic-occupancy", "semantic-scene-completion", "occkit", _system(facts)]
     card = ModelCardData(

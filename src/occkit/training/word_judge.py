@@ -19,6 +19,7 @@ from occkit.errors import DataError
 from occkit.files import write_json
 from occkit.nn.backbones import SmallConvNetConfig
 from occkit.nn.blocks import GroupNormConfig
+from occkit.nn.prompt_encoders import split_words
 from occkit.training.checkpoint import load_weights, write_tensors
 
 _FEWEST = 0.05
@@ -135,4 +136,4 @@ def word_scores(scores: Float[np.ndarray, "n w"], shown: Bool[np.ndarray, "n w"]
 
 
 def _words(caption: str) -> set[str]:
-    return {word.removesuffix("s") for word in "".join(c if c.isalnum() else " " for c in caption.lower()).split()}
+    return {word.removesuffix("s") for word in split_words(caption)}

@@ -1,5 +1,6 @@
 """Voxels as boxes and as a surface, class by class: what a browser, a mesh file and a cut need of a volume."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,20 @@ def outer_surface(occupancy: Occupancy, *, cut: Cut | None = None) -> Mesh:
         ids.append(np.repeat(semantics[tuple(index.T)], 4))
     grid = occupancy.grid
     vertices = np.array(grid.origin) + np.concatenate(corners) * np.array(grid.voxel_size)
-    first = 4 * np.arange(len(vertices) // 4)[:, None]
-    faces = np.concatenate([first + np.array([0, 1, 2]), first + np.array([0, 2, 3])], axis=1).reshape(-1, 3)
-    return Mesh(vertices=vertices.astype(np.float32), faces=faces, ids=np.concatenate(ids))
+    return Mesh(vertices=vertices.astype(np.float32), faces=_faces(len(vertices)), ids=np.concatenate(ids))
+
+
+def box(size: Sequence[float]) -> tuple[Float32[np.ndarray, "24 3"], Int64[np.ndarray, "12 3"]]:
+    """Return vertices and triangles, counter-clockwise seen from outside, of a box around the origin.
+
+    Args:
+        size: along x, y and z, metres.
+    """
+    vertices = (np.array([side for _, side in _SIDES]).reshape(-1, 3) - 0.5) * np.array(size)
+    return vertices.astype(np.float32), _faces(len(vertices))
+
+
+def _faces(corners: int) -> Int64[np.ndarray, "f 3"]:
+    """Return two triangles for every four corners."""
+    first = 4 * np.arange(corners // 4)[:, None]
+    return np.concatenate([first + np.array([0, 1, 2]), first + np.array([0, 2, 3])], axis=1).reshape(-1, 3)

@@ -16,10 +16,11 @@ from occkit.geometry.poses import quaternion_from_rotation
 from occkit.samples import Occupancy
 from occkit.viewer import canvas
 from occkit.viewer.boxes import Cut
+from occkit.viewer.compare import seen_by_cameras
 from occkit.viewer.heat import STEPS
 from occkit.viewer.keys import Answer, class_name, legend_html, present_ids, scale_html
 from occkit.viewer.server import eye_and_target, place_first_camera, serve, stop
-from occkit.viewer.show import FrameToShow, Show, Shown, seen_by_cameras
+from occkit.viewer.show import FrameToShow, Show, Shown
 from occkit.viewer.stage import Stage, field_of_view
 
 BEHIND, ABOVE = "from behind", "from above"
@@ -106,7 +107,7 @@ class Browser:
             answer = self._answer(self._query, index) if self._answer and chosen not in shown.volumes else None
             volume = shown.volumes[chosen] if answer is None else answer.volume
             if self._only_seen.value:
-                volume = seen_by_cameras(shown, volume)
+                volume = seen_by_cameras(volume, *shown.volumes.values())
             self._offer_classes(volume, answer)
             cut = self._cut_of(volume.grid)
             self.stage.put_volume(volume, hidden=self._hidden_ids(volume, answer), cut=cut)

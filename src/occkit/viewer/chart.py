@@ -87,8 +87,3 @@ def line_chart(lines: Sequence[Series], *, x_label: str, y_label: str, from_zero
         keys = "".join(f'<span class="key key-{i}">{html.escape(line.name)}</span>' for i, line in enumerate(lines))
         parts.append(f'<div class="keys">{keys}</div>')
     return "".join(parts)
-
-
-def smooth(values: Sequence[float], *, window: int) -> list[float]:
-    """Return the mean of the last `window` values at each place (fewer at the start)."""
-    return [sum(values[max(0, i + 1 - window) : i + 1]) / min(i + 1, window) for i in range(len(values))]

@@ -1,5 +1,7 @@
 """Volumes that show a difference: errors of a prediction, and what the sensors observed. Every drawing takes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -54,6 +56,20 @@ def error_volume(prediction: Occupancy, label: Occupancy, *, masked: bool = True
     if masked and label.mask_camera is not None:
         result[~label.mask_camera] = ERRORS.free_id
     return Occupancy(semantics=result, grid=label.grid, taxonomy=ERRORS)
+
+
+def seen_by_cameras(volume: Occupancy, *labels: Occupancy | None) -> Occupancy:
+    """Return a volume without what no camera observed, by the first camera mask that fits, if there is one.
+
+    Args:
+        volume: `[x, y, z]`.
+        labels: whose masks may say what was observed.
+    """
+    for label in labels:
+        if label is not None and label.mask_camera is not None and label.grid == volume.grid:
+            free = torch.full_like(volume.semantics, volume.taxonomy.free_id)
+            return replace(volume, semantics=torch.where(label.mask_camera, volume.semantics, free))
+    return volume
 
 
 def observed_volume(label: Occupancy) -> Occupancy:

@@ -12,7 +12,7 @@ from occkit.geometry import Cameras, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.viewer import canvas
 from occkit.viewer.canvas import INK, PAPER, Picture
-from occkit.viewer.compare import ERRORS, error_volume
+from occkit.viewer.compare import ERRORS, error_volume, seen_by_cameras
 from occkit.viewer.scene import EgoCar, chase_camera, draw_perspective, draw_top
 
 View = Literal["perspective", "top"]
@@ -181,21 +181,13 @@ def _mosaic(images: Sequence[Picture], height: int, width: int, gap: int) -> Pic
 
 def _volumes(row: GridRow, style: GridStyle) -> list[tuple[Occupancy, str]]:
     """Return the volumes of a row in order, each with what is written into its picture."""
-    volumes = [] if row.label is None else [(_seen(row.label, row, style), "")]
+    masks = (row.label,) if style.seen_only else ()
+    volumes = [] if row.label is None else [(seen_by_cameras(row.label, *masks), "")]
     for i, prediction in enumerate(row.predictions):
-        volumes.append((_seen(prediction, row, style), row.notes[i] if row.notes else ""))
+        volumes.append((seen_by_cameras(prediction, *masks), row.notes[i] if row.notes else ""))
         if style.errors and row.label is not None:
             volumes.append((error_volume(prediction, row.label), ""))
     return volumes
-
-
-def _seen(volume: Occupancy, row: GridRow, style: GridStyle) -> Occupancy:
-    mask = None if row.label is None else row.label.mask_camera
-    if not style.seen_only or mask is None:
-        return volume
-    semantics = volume.semantics.clone()
-    semantics[~mask] = volume.taxonomy.free_id
-    return Occupancy(semantics=semantics, grid=volume.grid, taxonomy=volume.taxonomy)
 
 
 def _draw_scene(volume: Occupancy, note: str, width: int, size: int, style: GridStyle) -> Picture:

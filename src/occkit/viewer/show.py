@@ -1,9 +1,7 @@
 """What there is to look at: frames in the order of time, each with volumes, cameras and points, read when asked for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-
-import torch
+from dataclasses import dataclass
 
 from occkit.samples import Occupancy, Sample
 from occkit.viewer.compare import error_volume, observed_volume
@@ -101,12 +99,3 @@ def _compared(volumes: Mapping[str, Occupancy]) -> dict[str, Occupancy]:
     if reference.mask_camera is not None or reference.mask_lidar is not None:
         result[OBSERVED_BY] = observed_volume(reference)
     return result
-
-
-def seen_by_cameras(shown: Shown, volume: Occupancy) -> Occupancy:
-    """Return a volume without what no camera observed, by the first mask of the frame that fits, if there is one."""
-    masks = [v.mask_camera for v in shown.volumes.values() if v.grid == volume.grid and v.mask_camera is not None]
-    if not masks:
-        return volume
-    free = torch.full_like(volume.semantics, volume.taxonomy.free_id)
-    return replace(volume, semantics=torch.where(masks[0], volume.semantics, free))

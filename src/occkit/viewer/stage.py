@@ -15,7 +15,7 @@ from occkit.geometry import Cameras
 from occkit.geometry.poses import quaternion_from_rotation
 from occkit.samples import Occupancy, Sample
 from occkit.viewer import canvas
-from occkit.viewer.boxes import Cut, outer_boxes
+from occkit.viewer.boxes import Cut, box, outer_boxes
 from occkit.viewer.keys import class_name
 from occkit.viewer.scene import EgoCar
 
@@ -63,7 +63,7 @@ class Stage:
         """
         boxes, palette = outer_boxes(occupancy, cut=cut), _linear(occupancy.taxonomy.palette())
         size, layers = occupancy.grid.voxel_size, f"{CAR}/voxels/"
-        vertices, triangles = _box(size)
+        vertices, triangles = box([_GAP * edge for edge in size])
         names = {i: layers + class_name(occupancy.taxonomy, i) for i in boxes}
         for i, centres in boxes.items():
             turns = np.broadcast_to(np.array([1, 0, 0, 0], np.float32), (len(centres), 4))
@@ -126,7 +126,7 @@ class Stage:
         name = f"{CAR}/ego/"
         boxes = {} if ego is None else dict(zip(("body", "cabin"), ego.boxes(), strict=True))
         for part, (lower, upper) in boxes.items():
-            vertices, triangles = _box(tuple((upper - lower).tolist()), gap=1.0)
+            vertices, triangles = box((upper - lower).tolist())
             middle, colour = tuple(((lower + upper) / 2).tolist()), (245, 245, 245) if part == "body" else (40, 48, 60)
             self._put(
                 name + part,
@@ -197,11 +197,3 @@ def _small(image: Tensor) -> canvas.Picture:
     if width <= _IMAGE_WIDTH:
         return np.ascontiguousarray(picture)
     return np.ascontiguousarray(canvas.resize(picture, round(height * _IMAGE_WIDTH / width), _IMAGE_WIDTH))
-
-
-def _box(size: tuple[float, ...], *, gap: float = _GAP) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint32]]:
-    """Return vertices `[8, 3]` and triangles `[12, 3]` of a box around the origin, counter-clockwise from outside."""
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) - 0.5
-    squares = ((4, 6, 7, 5), (0, 1, 3, 2), (2, 3, 7, 6), (0, 4, 5, 1), (1, 5, 7, 3), (0, 2, 6, 4))
-    triangles = np.array([t for a, b, c, d in squares for t in ((a, b, c), (a, c, d))], np.uint32)
-    return (corners * np.array(size) * gap).astype(np.float32), triangles

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from occkit.data.occ3d import write_labels
+from occkit.data.views import write_grid
 from occkit.files import write_bytes, write_image, write_json, write_npz
 from occkit.geometry import OCC3D_GRID, quaternion_from_rotation
 from occkit.world.presets import WorldConfig
@@ -23,7 +24,6 @@ from occkit.world.recording import (
     Shot,
     Truth,
     caption,
-    class_layer,
     counts_in_view,
     keyframe_time,
     label,
@@ -32,6 +32,7 @@ from occkit.world.recording import (
     sweep_times,
 )
 from occkit.world.scene import Scene, Thing
+from occkit.world.truth import write_layers, write_street_words
 from occkit.world.words import CATEGORIES, WORDS, is_annotated, occ3d_table
 
 VERSION = "v1.0-trainval"
@@ -148,14 +149,8 @@ class SceneWriter:
             write_image(self.root / name, shot.picture.colour.transpose(2, 0, 1))
             made.append(self._data_record(sample, camera.name, name, shot.time, shot.global_from_ego, key=key))
             if key and self.config.truth:
-                picture = shot.picture
-                write_npz(
-                    self.root / "truth" / self.scene.name / sample / f"{camera.name}.npz",
-                    depth=picture.depth.astype(np.float16),
-                    semantics=class_layer(picture, _OCC3D_IDS),
-                    instances=picture.instance,
-                    words=picture.word,
-                )
+                path = self.root / "truth" / self.scene.name / sample / f"{camera.name}.npz"
+                write_layers(path, shot.picture, _OCC3D_IDS)
         name = f"{folder}/{LIDAR}/{self.scene.name}__{LIDAR}__{self.stamp(turn.time)}.pcd.bin"
         if key and self.config.truth:
             write_npz(self.root / "truth" / self.scene.name / sample / "points.npz", words=turn.word)
@@ -365,8 +360,6 @@ def write_tables(root: Path, config: WorldConfig, splits: Mapping[str, list[Scen
     grid = config.grid
     if (grid.origin, grid.upper) != (OCC3D_GRID.origin, OCC3D_GRID.upper):
         # Readers take a volume for Occ3D's box unless they are told otherwise.
-        write_json(root / "grid.json", {"origin": grid.origin, "voxel_size": grid.voxel_size, "shape": grid.shape})
+        write_grid(root, grid)
     if config.truth:
-        write_json(
-            root / "truth" / "words.json", [{"id": i, "name": w.name, "occ3d": w.occ3d} for i, w in enumerate(WORDS)]
-        )
+        write_street_words(root)

@@ -18,11 +18,11 @@ from occkit.geometry import VoxelGrid
 from occkit.taxonomy import NYUV2
 from occkit.world.labels import Volume, voxelise
 from occkit.world.primitives import Floats
-from occkit.world.recording import class_layer
 from occkit.world.render import Exposure, Lens, Picture, render
 from occkit.world.room_scene import Room, RoomConfig
 from occkit.world.room_words import ROOM_WORDS, label_weights, nyuv2_table, raw_table
 from occkit.world.rooms import KINDS
+from occkit.world.truth import write_layers
 from occkit.world.words import plural
 
 FOLDERS = {"train": "NYUtrain", "val": "NYUtest"}
@@ -115,13 +115,7 @@ class RoomWriter:
 
     def _truth(self, picture: Picture, words: npt.NDArray[np.uint8]) -> None:
         folder = self.root / "truth" / Path(*self.room.name.split("_"))
-        write_npz(
-            folder / f"{layout.CAMERA}.npz",
-            depth=picture.depth.astype(np.float16),
-            semantics=class_layer(picture, _CLASSES),
-            instances=picture.instance,
-            words=picture.word,
-        )
+        write_layers(folder / f"{layout.CAMERA}.npz", picture, _CLASSES)
         write_npz(folder / "voxels.npz", words=words)
 
 

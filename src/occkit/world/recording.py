@@ -15,7 +15,7 @@ from occkit.world.primitives import Floats
 from occkit.world.render import Exposure, Lens, Picture, render
 from occkit.world.scene import Scene
 from occkit.world.tracing import GROUND, MISS, Tracer
-from occkit.world.words import NOTHING, WORDS, plural
+from occkit.world.words import WORDS, plural
 
 FIRST_FRAME = 1.0
 """Scene time of the first keyframe, seconds: cameras expose, and past sweeps lie, a little before a frame."""
@@ -230,10 +230,3 @@ def caption_words(most: int = 60) -> tuple[str, ...]:
     phrases += [plural(word.name, count) for word in WORDS if word.counted for count in (1, 2)]
     numbers = {str(count) for count in range(1, most + 1)}
     return tuple(sorted({word for phrase in phrases for word in re.findall(r"\w+", phrase.lower())} | numbers))
-
-
-def class_layer(picture: Picture, table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Turn a picture's words into ids of a taxonomy; 255 where there is nothing."""
-    layer = table[picture.word]
-    layer[picture.word == NOTHING] = 255
-    return layer

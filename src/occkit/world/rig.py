@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from occkit.data.occ3d import label_path, write_labels
+from occkit.data.rig_files import camera_entry
+from occkit.data.views import View, write_grid
 from occkit.errors import ConfigError
-from occkit.files import write_image, write_json, write_npz
+from occkit.files import write_image, write_json
 from occkit.world.labels import voxelise
 from occkit.world.presets import WorldConfig
-from occkit.world.recording import Shot, class_layer, keyframe_time, shoot
+from occkit.world.recording import Shot, keyframe_time, shoot
 from occkit.world.scene import Scene
-from occkit.world.words import WORDS, occ3d_table
+from occkit.world.truth import write_layers, write_street_words
+from occkit.world.words import occ3d_table
 
 Record = dict[str, Any]
 """JSON: name of a finished drive."""
@@ -44,12 +47,9 @@ class DriveWriter:
 
     def write(self) -> Record:
         """Write all files of the drive and return its record."""
-        grid = self.config.grid
-        described = {"origin": list(grid.origin), "voxel_size": list(grid.voxel_size), "shape": list(grid.shape)}
-        write_json(self.root / "grid.json", described)
+        write_grid(self.root, self.config.grid)
         if self.config.truth:
-            rows = [{"id": i, "name": word.name, "occ3d": word.occ3d} for i, word in enumerate(WORDS)]
-            write_json(self.root / "truth" / "words.json", rows)
+            write_street_words(self.root)
         for frame in range(self.config.frames):
             self._frame(frame)
         return {"name": self.scene.name}
@@ -61,19 +61,15 @@ class DriveWriter:
         ego = self.scene.global_from_ego(time, rig.ground_clearance)
         cameras: list[Record] = []
         for camera, shot in zip(rig.cameras, shots, strict=True):
-            write_image(self.root / name / f"{camera.name}.jpg", shot.picture.colour.transpose(2, 0, 1))
-            entry: Record = {
-                "name": camera.name,
-                "image": f"{camera.name}.jpg",
-                "width": rig.width,
-                "height": rig.height,
-                "intrinsics": camera.intrinsics.tolist(),
-                "ego_from_camera": camera.ego_from_camera.tolist(),
-                "global_from_ego": shot.global_from_ego.tolist(),
-            }
-            if camera.distortion:
-                entry["distortion"] = list(camera.distortion)
-            cameras.append(entry)
+            view = View(
+                path=self.root / name / f"{camera.name}.jpg",
+                intrinsics=camera.intrinsics,
+                ego_from_camera=camera.ego_from_camera,
+                distortion=camera.distortion,
+                size=(rig.height, rig.width),
+            )
+            write_image(view.path, shot.picture.colour.transpose(2, 0, 1))
+            cameras.append(camera_entry(camera.name, view) | {"global_from_ego": shot.global_from_ego.tolist()})
         document = {"token": name, "timestamp": round(time * 1e6), "global_from_ego": ego.tolist(), "cameras": cameras}
         write_json(self.root / name / "rig.json", document)
         if config.truth:
@@ -81,14 +77,8 @@ class DriveWriter:
 
     def _truth(self, name: str, time: float, shots: list[Shot]) -> None:
         for camera, shot in zip(self.config.rig.cameras, shots, strict=True):
-            picture = shot.picture
-            write_npz(
-                self.root / "truth" / self.scene.name / name / f"{camera.name}.npz",
-                depth=picture.depth.astype(np.float16),
-                semantics=class_layer(picture, _OCC3D_IDS),
-                instances=picture.instance,
-                words=picture.word,
-            )
+            path = self.root / "truth" / self.scene.name / name / f"{camera.name}.npz"
+            write_layers(path, shot.picture, _OCC3D_IDS)
         ego = self.scene.global_from_ego(time, self.config.rig.ground_clearance)
         voxels = voxelise(self.scene.solids(time), self.scene.ground, self.config.grid, ego)
         semantics = _OCC3D_IDS[voxels.word]

@@ -21,7 +21,6 @@ from occkit.world.recording import (
     Scan,
     Shot,
     caption,
-    class_layer,
     counts_in_view,
     keyframe_time,
     scan,
@@ -30,6 +29,7 @@ from occkit.world.recording import (
 from occkit.world.scene import Scene
 from occkit.world.sensors import KITTI_EGO_FROM_CAM0
 from occkit.world.tracing import Tracer
+from occkit.world.truth import write_layers
 from occkit.world.words import WORDS, kitti_table
 
 TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
@@ -164,13 +164,7 @@ class SequenceWriter:
     def _truth(self, name: str, shots: list[Shot], turn: Scan, voxels: VoxelWords) -> None:
         folder, table = self.root / "truth" / self.scene.name / name, semantickitti_lookup()[_STANDING].astype(np.uint8)
         for image, shot in zip(_IMAGES, shots, strict=True):
-            write_npz(
-                folder / f"{image}.npz",
-                depth=shot.picture.depth.astype(np.float16),
-                semantics=class_layer(shot.picture, table),
-                instances=shot.picture.instance,
-                words=shot.picture.word,
-            )
+            write_layers(folder / f"{image}.npz", shot.picture, table)
         write_npz(folder / "points.npz", words=turn.word)
         write_npz(folder / "voxels.npz", words=voxels.word, moving=voxels.moving.astype(np.uint8))
 
