@@ -162,7 +162,9 @@ def test_a_claim_runs_resumes_and_writes_its_card(
     assert set(card["arms"]) == {"long", "short"}
     assert card["arms"]["short"]["steps"] == 1
     better, fifty_times, at_least = card["pass_lines"]
-    assert set(better) == {"name", "statement", "value", "interval", "threshold", "met"}
+    named = {"name", "kind", "metric", "arm", "baseline", "statement"}
+    assert set(better) == named | {"value", "interval", "threshold", "met"}
+    assert (better["kind"], at_least["kind"], at_least["baseline"]) == ("difference", "score", None)
     assert better["value"] == pytest.approx(
         np.mean(card["scores"]["long"]["semantickitti.iou"]) - np.mean(card["scores"]["short"]["semantickitti.iou"])
     )

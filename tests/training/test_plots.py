@@ -1,13 +1,14 @@
 """Curves of runs and pictures of claim cards, from the files that training and claims write."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from occkit.errors import ConfigError, DataError
-from occkit.training.claim import AtLeast, Difference, Ratio
-from occkit.training.claim_plot import plot_card, read_card, shown_metrics, words_of
+from occkit.training.claim import AtLeast, Difference, Ratio, judge
+from occkit.training.claim_plot import plot_card, read_card, short_name, shown_metrics
 from occkit.training.curves import plot_curves, read_curves, running_mean
 from occkit.training.plots import encode_figure
 
@@ -70,22 +71,15 @@ def test_a_panel_a_loss_and_a_protocol_with_a_line_a_run(tmp_path):
         plot_curves(runs, only=("mIoU",))
 
 
-def test_words_of_every_kind_of_line():
-    found = [
-        words_of(line.statement())
-        for line in (
-            Difference(arm="a", baseline="b", metric="occ3d.miou"),
-            Difference(arm="a", baseline="b", metric="occ3d.miou", threshold=0.02),
-            Difference(arm="a", baseline="b", metric="rayiou.rayiou", threshold=-0.03),
-            Ratio(arm="a", baseline="b", metric="cost.train_s", threshold=2),
-            AtLeast(arm="a", metric="occ3d.iou", threshold=0.4),
-        )
-    ]
-    assert [w.kind for w in found] == ["difference", "difference", "difference", "ratio", "score"]
-    assert [w.metric for w in found] == ["occ3d.miou", "occ3d.miou", "rayiou.rayiou", "cost.train_s", "occ3d.iou"]
-    assert found[0].short == found[1].short == "a \u2212 b, occ3d.miou"
-    assert found[4].short == "a, occ3d.iou"
-    assert words_of("something else").metric is None
+def test_a_line_in_a_few_words():
+    scores = {"a": {"occ3d.miou": [0.2, 0.3], "cost.train_s": [9.0, 9.0]}, "b": {"occ3d.miou": [0.1, 0.1]}}
+    lines = (
+        Difference(arm="a", baseline="b", metric="occ3d.miou", threshold=-0.03),
+        Ratio(arm="a", baseline="b", metric="occ3d.miou", threshold=2),
+        AtLeast(arm="a", metric="cost.train_s", threshold=0.4),
+    )
+    said = [short_name(asdict(judge(line, scores))) for line in lines]
+    assert said == ["a \u2212 b, occ3d.miou", "a ÷ b, occ3d.miou", "a, cost.train_s"]
 
 
 def card():
@@ -93,13 +87,13 @@ def card():
         Difference(arm="new", baseline="old", metric="occ3d.miou", threshold=0.02),
         Ratio(arm="new", baseline="prior", metric="occ3d.miou", threshold=3),
     ]
-    common = {"value": None, "interval": None, "threshold": 0.0, "met": False}
+    nothing = {"value": None, "interval": None, "threshold": 0.0, "met": False}
     scores = {
         "prior": {"occ3d.miou": [0.05, 0.06], "occ3d.iou": [0.5, 0.5]},
         "old": {"occ3d.miou": [0.2, 0.22], "occ3d.iou": [0.6, 0.6], "occ3d.per_class.car": [0.1, 0.1]},
         "new": {"occ3d.miou": [0.25, 0.26], "occ3d.iou": [0.6, 0.6], "visible.miou": [0.3, 0.3], "visible.iou": [1, 1]},
     }
-    judged = [{"name": "x", "statement": line.statement(), **common} for line in lines]
+    judged = [asdict(judge(line, scores)) | nothing for line in lines]
     judged[0] |= {"value": 0.045, "interval": [0.03, 0.06], "threshold": 0.02, "met": True}
     return {"claim": "New beats old.", "seeds": [0, 1], "scores": scores, "pass_lines": judged}
 
@@ -118,7 +112,13 @@ def test_a_card_shows_every_arm_and_every_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", '{"claim": "x"}', '{"claim": "x", "seeds": [], "scores": {}, "pass_lines": []}']
+    "text",
+    [
+        "[]",
+        '{"claim": "x"}',
+        '{"claim": "x", "seeds": [], "scores": {}, "pass_lines": []}',
+        '{"claim": "x", "seeds": [0], "scores": {"a": {}}, "pass_lines": [{"statement": "a is more than 0"}]}',
+    ],
 )
 def test_what_is_no_card_is_refused(tmp_path, text):
     (tmp_path / "card.json").write_text(text)

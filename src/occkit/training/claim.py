@@ -7,7 +7,7 @@ which all arms share, so that arms are compared in pairs. A line of a claim hold
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from scipy import stats
 
@@ -17,6 +17,9 @@ from occkit.training.recipe import RecipeFunction
 
 PRIOR = "prior"
 """Name of the arm that every claim has without asking: the constant prior, fit on the world's training labels."""
+
+LineKind = Literal["difference", "ratio", "score"]
+"""What the value of a line is."""
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
 """Arm -> metric -> one number a seed."""
@@ -28,6 +31,14 @@ class PassLine:
 
     name: str
     """Short name."""
+    kind: LineKind
+    """What the value is."""
+    metric: str
+    """Of which metric."""
+    arm: str
+    """Of which arm."""
+    baseline: str | None
+    """The arm it is compared with; None of a score."""
     statement: str
     """The line in words."""
     value: float | None
@@ -46,6 +57,9 @@ class Difference:
 
     A threshold below 0 says "not worse by more than that".
     """
+
+    kind: ClassVar[LineKind] = "difference"
+    """What its value is."""
 
     arm: str
     """Name of an arm."""
@@ -74,6 +88,9 @@ class Difference:
 class Ratio:
     """`arm / baseline` in a metric, paired over the seeds, lies above `threshold`."""
 
+    kind: ClassVar[LineKind] = "ratio"
+    """What its value is."""
+
     arm: str
     """Name of an arm."""
     baseline: str
@@ -98,6 +115,9 @@ class Ratio:
 @dataclass(frozen=True, kw_only=True)
 class AtLeast:
     """A metric of an arm lies above `threshold`."""
+
+    kind: ClassVar[LineKind] = "score"
+    """What its value is."""
 
     arm: str
     """Name of an arm."""
@@ -257,9 +277,13 @@ def judge(line: Line, scores: Scores) -> PassLine:
         ConfigError: if an arm has no such metric.
     """
     mean, interval = mean_interval(line.values(scores))
-    parts = (line.arm, line.metric) if isinstance(line, AtLeast) else (line.arm, line.baseline, line.metric)
+    baseline = None if isinstance(line, AtLeast) else line.baseline
     return PassLine(
-        name=line.name or " ".join(parts),
+        name=line.name or " ".join(part for part in (line.arm, baseline, line.metric) if part is not None),
+        kind=line.kind,
+        metric=line.metric,
+        arm=line.arm,
+        baseline=baseline,
         statement=line.statement(),
         value=mean if math.isfinite(mean) else None,
         interval=interval,

@@ -1,12 +1,10 @@
 """The picture of a claim card: every arm's scores, and every line against its threshold, with intervals."""
 
 import math
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from occkit.errors import DataError
 from occkit.files import read_json
@@ -24,29 +22,7 @@ _MINUS = "\u2212"
 _ACROSS = 3
 """Panels of scores in a row."""
 _KEYS = ("claim", "seeds", "scores", "pass_lines")
-_NAME = r"(?P<metric>\S+) of (?P<arm>.+)"
-_SENTENCES: tuple[tuple["Kind", re.Pattern[str]], ...] = (
-    ("difference", re.compile(_NAME + r" exceeds that of (?P<baseline>.+?)(?: by more than \S+)?")),
-    ("difference", re.compile(_NAME + r" is at most \S+ below that of (?P<baseline>.+)")),
-    ("ratio", re.compile(_NAME + r" is more than \S+ times that of (?P<baseline>.+)")),
-    ("score", re.compile(_NAME + r" is more than \S+")),
-)
-"""How the lines of a claim are put into words; a card holds the words only."""
-
-Kind = Literal["difference", "ratio", "score"]
-"""What the value of a line is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LineWords:
-    """What the sentence of a line says."""
-
-    kind: Kind
-    """What its value is."""
-    metric: str | None
-    """Of which metric; None if the sentence is of an unknown form."""
-    short: str
-    """The quantity in a few words, without the threshold."""
+_LINE_KEYS = ("kind", "metric", "arm", "value", "interval", "threshold", "met")
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -61,19 +37,18 @@ def read_card(path: Path) -> dict[str, Any]:
         raise DataError(path, f"is no claim card: it lacks {', '.join(missing)}", "give a JSON of `occkit reproduce`")
     if not card["scores"] or not isinstance(card["scores"], dict) or not isinstance(card["pass_lines"], list):
         raise DataError(path, "is no claim card: its scores or lines are empty or no list", "run the claim again")
+    for line in card["pass_lines"]:
+        missing = [key for key in _LINE_KEYS if not isinstance(line, dict) or key not in line]
+        if missing:
+            raise DataError(path, f"is no claim card: a line lacks {', '.join(missing)}", "run the claim again")
     return card
 
 
-def words_of(statement: str) -> LineWords:
-    """Return what the sentence of a line (`Difference.statement` and its siblings) is about."""
-    for kind, pattern in _SENTENCES:
-        found = pattern.fullmatch(statement)
-        if found:
-            parts = found.groupdict()
-            sign = {"difference": f" {_MINUS} ", "ratio": " ÷ "}.get(kind)
-            who = parts["arm"] if sign is None else f"{parts['arm']}{sign}{parts['baseline']}"
-            return LineWords(kind=kind, metric=parts["metric"], short=f"{who}, {parts['metric']}")
-    return LineWords(kind="score", metric=None, short=statement)
+def short_name(line: Mapping[str, Any]) -> str:
+    """Return the quantity of a line in a few words, without the threshold."""
+    sign = {"difference": f" {_MINUS} ", "ratio": " ÷ "}.get(line["kind"])
+    who = line["arm"] if sign is None else f"{line['arm']}{sign}{line['baseline']}"
+    return f"{who}, {line['metric']}"
 
 
 def shown_metrics(scores: Scores, first: Sequence[str]) -> list[str]:
@@ -86,9 +61,9 @@ def shown_metrics(scores: Scores, first: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*first, *headlines]))
 
 
-def scale_of(metric: str | None) -> float:
+def scale_of(metric: str) -> float:
     """Return the factor with which a metric is shown: fractions in per cent, costs as they are."""
-    return 1.0 if metric is None or metric.startswith("cost.") else 100.0
+    return 1.0 if metric.startswith("cost.") else 100.0
 
 
 def heading_of(metric: str) -> str:
@@ -103,9 +78,8 @@ def plot_card(card: Mapping[str, Any]) -> "Figure":
         card: as in `results/<system>.json`.
     """
     lines: Sequence[Mapping[str, Any]] = card["pass_lines"]
-    words = [words_of(line["statement"]) for line in lines]
-    metrics = shown_metrics(card["scores"], [w.metric for w in words if w.metric is not None])
-    groups = _groups(lines, words)
+    metrics = shown_metrics(card["scores"], [line["metric"] for line in lines])
+    groups = _groups(lines)
     down = -(-len(metrics) // _ACROSS)
     upper = down * (0.75 + 0.19 * len(card["scores"]))
     lower = sum(0.62 + 0.24 * len(group) for group in groups.values())
@@ -151,17 +125,17 @@ def _plot_arms(part: "SubFigure", scores: Scores, metrics: Sequence[str], down: 
         axes.spines["left"].set_visible(False)
 
 
-Groups = dict[str, list[tuple[Mapping[str, Any], LineWords]]]
+Groups = dict[str, list[Mapping[str, Any]]]
 
 
-def _groups(lines: Sequence[Mapping[str, Any]], words: Sequence[LineWords]) -> Groups:
+def _groups(lines: Sequence[Mapping[str, Any]]) -> Groups:
     """Return the lines by the axis they need."""
     found: Groups = {}
-    for line, said in zip(lines, words, strict=True):
-        cost = said.metric is None or said.metric.startswith("cost.")
-        unit = "as measured" if cost else "per cent" if said.kind == "score" else "percentage points"
-        axis = "ratio of scores" if said.kind == "ratio" else f"{said.kind}, {unit}"
-        found.setdefault(axis, []).append((line, said))
+    for line in lines:
+        cost = line["metric"].startswith("cost.")
+        unit = "as measured" if cost else "per cent" if line["kind"] == "score" else "percentage points"
+        axis = "ratio of scores" if line["kind"] == "ratio" else f"{line['kind']}, {unit}"
+        found.setdefault(axis, []).append(line)
     return found
 
 
@@ -170,11 +144,11 @@ def _plot_lines(part: "SubFigure", groups: Groups) -> None:
     grid = part.add_gridspec(len(groups), 1, height_ratios=ratios)
     for i, (axis, group) in enumerate(groups.items()):
         axes = part.add_subplot(grid[i])
-        for row, (line, said) in enumerate(group):
-            _plot_line(axes, row, line, 1.0 if said.kind == "ratio" else scale_of(said.metric))
+        for row, line in enumerate(group):
+            _plot_line(axes, row, line, 1.0 if line["kind"] == "ratio" else scale_of(line["metric"]))
         if axis.startswith("difference"):
             axes.axvline(0, color=FAINT, linewidth=0.8)
-        axes.set_yticks(range(len(group)), [said.short.replace("_", " ") for _, said in group])
+        axes.set_yticks(range(len(group)), [short_name(line).replace("_", " ") for line in group])
         axes.set_ylim(len(group) - 0.4, -0.6)
         axes.set_title(f"{axis}; an upright mark is the threshold", loc="left")
         open_frame(axes, grid="both")
