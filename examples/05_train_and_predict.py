@@ -24,6 +24,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from occkit.data import FrameDataset, open_dataset
@@ -33,11 +34,12 @@ from occkit.samples import Occupancy
 from occkit.systems.lift import LiftConfig, LiftLossConfig
 from occkit.training import load_recipe
 from occkit.training.checkpoint import load_run
+from occkit.training.curves import running_mean
 from occkit.training.evaluate import evaluate_predictions, evaluate_prior, fit_prior, predict_dataset
 from occkit.training.loop import train
 from occkit.viewer import chase_camera, draw_overlay, draw_perspective, save_picture, tile
 from occkit.viewer.canvas import Picture, to_array
-from occkit.viewer.chart import Series, smooth
+from occkit.viewer.chart import Series
 from occkit.viewer.report import Chart, Figure, Report, Section, Table, write_report
 from occkit.world import PRESETS, generate
 
@@ -80,7 +82,7 @@ def main() -> None:
     scene, overlay = draw(semantics, frames)
     save_picture(out / "scene.png", scene)
     save_picture(out / "overlay.png", overlay)
-    loss = Series(name="mean of the last 10", x=range(STEPS), y=smooth(losses, window=10))
+    loss = Series(name="mean of 11 steps", x=range(STEPS), y=running_mean(np.array(losses), 11).tolist())
     blocks = (
         Table(columns=("per cent", "model", "prior"), rows=rows, note="The prior knows nothing of the frame."),
         Figure(picture=scene, caption="The last held-out frame: prediction and label."),

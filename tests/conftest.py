@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Workers share the cores (`pytest -n`). Set before torch is imported; processes that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from jaxtyping import install_import_hook
 

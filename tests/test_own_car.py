@@ -62,6 +62,22 @@ def test_the_generated_drive_is_a_rig_like_no_data_set(tmp_path):
     assert not np.allclose(poses[0], poses[-1], atol=1e-6), "the cameras expose one after the other while the car moves"
 
 
+def test_several_drives_are_labelled_and_learnt_from_together(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        "world --format rig --scenes 2 --frames 2 --image-scale 0.5 --out car",
+        "doctor car",
+        "label --rig car --out car/labels/k13 --stride 1 --keep-images --max-pictures 0",
+        "train easyocc.nano --data car --out run --steps 2",
+    ):
+        assert cli.main(command.split()) == 0, (command, capsys.readouterr().err)
+    made = sorted(path.parent.relative_to("car/labels/k13/gts") for path in Path("car/labels/k13").rglob("labels.npz"))
+    drives = {path.parts[0] for path in made}
+    assert drives == {"drive-0001", "drive-0002"}
+    assert [path.parts[1] for path in made] == [f"{drive}_{k:03d}" for drive in sorted(drives) for k in range(2)]
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
 def test_pixels_of_a_bent_image_show_what_lies_there(tmp_path):
     """A pixel's truth depth along its own bent ray ends in a voxel of the truth's labels."""
     out = tmp_path / "car"

@@ -76,6 +76,44 @@ def test_a_folder_of_rigs_is_a_drive(tmp_path):
     assert np.allclose(sample.cameras.ego_from_camera[1, 0], expected, atol=1e-5)
 
 
+def write_fleet(folder, counts=(2, 3)):
+    for drive, count in enumerate(counts):
+        for k in range(count):
+            document = layouts.rig_document()
+            del document["token"], document["cameras"][0]["global_from_ego"]
+            document["global_from_ego"] = layouts.ego_at(10.0 * drive + 0.5 * k).tolist()
+            layouts.write_rig(folder / f"drive{drive}" / f"{k}", document)
+        grid = {"origin": [-8, -8, -1], "voxel_size": [0.4, 0.4, 0.4], "shape": [40, 40, 8]}
+        (folder / f"drive{drive}" / "grid.json").write_text(json.dumps(grid))
+
+
+def test_a_folder_of_drives_is_a_data_set_whose_scenes_are_drives(tmp_path):
+    write_fleet(tmp_path)
+    config = DataConfig(num_past=1, source_steps=(-1,), load_depth=False)
+    dataset = opened(tmp_path, config, training=True)
+    # Nothing reaches from one drive into another: the first frame of each has no source.
+    assert dataset.tokens == ("drive0_1", "drive1_1", "drive1_2")
+    assert [dataset.scene(token) for token in dataset.tokens] == ["drive0", "drive1", "drive1"]
+    assert dataset.grid.shape == (40, 40, 8)
+    whole = opened(tmp_path, DataConfig(num_past=1, load_depth=False))
+    assert len(whole) == 5
+    first_of_second = whole[2]
+    assert first_of_second.token == "drive1_0"
+    now, past = first_of_second.cameras.ego_from_camera
+    assert torch.allclose(now, past), "the oldest frame of a drive stands in for those before it"
+    assert opened(tmp_path / "drive1").tokens == ("0", "1", "2")
+    for drive in (0, 1):
+        (tmp_path / f"drive{drive}" / "grid.json").unlink()
+    assert opened(tmp_path).grid == OCC3D_GRID
+
+
+def test_drives_on_different_grids_are_refused(tmp_path):
+    write_fleet(tmp_path)
+    (tmp_path / "drive1" / "grid.json").unlink()
+    with pytest.raises(DataError, match=r"drive1.grid\.json: is another grid than that of drive0"):
+        opened(tmp_path)
+
+
 def test_without_a_lidar(tmp_path):
     document = layouts.rig_document()
     del document["lidar"]

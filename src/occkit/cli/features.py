@@ -105,8 +105,9 @@ def _stand_in(args: Args, frames: "FrameDataset") -> "SimulatedFeaturesConfig":
     from dataclasses import replace
 
     from occkit.foundation import SimulatedFeaturesConfig
+    from occkit.foundation.truth import truth_folders
 
-    if not (frames.root / "truth").is_dir():
+    if not truth_folders(frames.root):
         raise ConfigError(
             f"--teacher simulated reads the truth of a generated world, and {frames.root} has none; take --teacher hf "
             "--clip FOLDER"

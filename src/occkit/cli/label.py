@@ -203,7 +203,9 @@ def _stand_in(kind: type[T], args: Args, frames: "FrameDataset") -> T:
     """Return the settings of a stand-in of the strength asked for: a class method of its config."""
     from dataclasses import replace
 
-    if not (frames.root / "truth").is_dir():
+    from occkit.foundation.truth import truth_folders
+
+    if not truth_folders(frames.root):
         raise ConfigError(
             f"--teacher simulated reads the truth of a generated world, and {frames.root} has none; take --teacher hf, "
             "or --depth lidar --one-class CLASS"

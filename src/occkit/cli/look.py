@@ -155,7 +155,9 @@ def _extractor(args: Args, frames: "FrameDataset") -> "FeatureExtractor":
 
 def _stand_in(kind: "type[T]", args: Args, frames: "FrameDataset") -> "T":
     """Return the settings of a stand-in of the strength asked for: a class method of its config."""
-    if not (frames.root / "truth").is_dir():
+    from occkit.foundation.truth import truth_folders
+
+    if not truth_folders(frames.root):
         raise ConfigError(
             f"--teacher simulated reads the truth of a generated world, and {frames.root} has none; take --teacher hf"
         )

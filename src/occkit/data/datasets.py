@@ -6,7 +6,7 @@ from typing import Literal
 from occkit.data.frames import DataConfig, FrameDataset, Split
 from occkit.data.nuscenes import NuScenesDataset
 from occkit.data.nyuv2 import NyuV2Dataset, find_splits
-from occkit.data.rig import RigDataset, find_rigs
+from occkit.data.rig import RigDataset, find_drives
 from occkit.data.semantickitti import SemanticKittiDataset
 from occkit.data.sscbench import SscBenchDataset, drives_of
 from occkit.errors import DataError
@@ -48,8 +48,8 @@ def open_dataset(
 
     Args:
         root: a nuScenes root (`v1.0-*`), a SemanticKITTI root (`sequences` or `dataset/sequences`), an
-            SSCBench-KITTI-360 root (`data_2d_raw`), a NYUv2 root (`NYUtrain`, `NYUtest`), or a `rig.json` or its
-            folder.
+            SSCBench-KITTI-360 root (`data_2d_raw`), a NYUv2 root (`NYUtrain`, `NYUtest`), or a `rig.json`, its
+            folder, or a folder or two above.
         split: train, val, test, or all there is. A rig is not split: every split is all of it.
         config: what to load.
         training: allow augmentation and leave out frames without a label where others have one.
@@ -85,4 +85,4 @@ def recognise_dataset(root: Path) -> Layout | None:
         return "sscbench"
     if find_splits(root) is not None:
         return "nyuv2"
-    return "rig" if find_rigs(root) else None
+    return "rig" if find_drives(root) else None

@@ -1,8 +1,10 @@
 """Own cameras: images and a calibration file, no labels. The format is `rig.json` of docs/files.md.
 
-A folder holds one `rig.json` (one frame), or sub-folders each with a `rig.json`: frames in the order of their names.
+A folder holds one `rig.json` (one frame), or sub-folders each with a `rig.json` (a drive: frames in the order of their
+names), or sub-folders that are drives.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +18,7 @@ from occkit.data.records import Floats, array_of, field, intrinsics_of, name_fie
 from occkit.data.views import Frame, View, beside, choose_cameras, history, read_grid
 from occkit.errors import DataError
 from occkit.files import read_json, read_npy, read_raw
-from occkit.geometry import OCC3D_GRID, compensate_motion, transform_points
+from occkit.geometry import OCC3D_GRID, VoxelGrid, compensate_motion, transform_points
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D
 
@@ -123,14 +125,16 @@ class Rig:
 class RigDataset(FrameDataset):
     """Frames of an own rig: any cameras, perhaps a LiDAR, no labels. The reference frame is the rig's ego frame.
 
+    A drive is a scene. Frames of several drives are called `<drive>_<token>`.
+
     Args:
-        root: a `rig.json`, its folder, or a folder of such folders.
+        root: a `rig.json`, its folder, a drive (a folder of such folders), or a folder of drives.
         config: what to load; past frames need `global_from_ego` in every rig.
         training: allow augmentation.
         cache_bytes: memory for what was read.
 
     Raises:
-        DataError: if there is no rig, or one is not as the format says.
+        DataError: if there is no rig, one is not as the format says, or drives lie on different grids.
     """
 
     name = "rig"
@@ -138,10 +142,12 @@ class RigDataset(FrameDataset):
     def __init__(self, root: Path, *, config: DataConfig, training: bool = False, cache_bytes: int = 0) -> None:
         folder = root.parent if root.is_file() else root
         super().__init__(folder, config=config, training=training, cache_bytes=cache_bytes)
-        files = find_rigs(root)
-        if not files:
+        drives = find_drives(root)
+        if not drives:
             raise DataError(root, "expected a rig.json here or in sub-folders", "see docs/files.md for the format")
-        rigs = [Rig(path) for path in files]
+        fleet = not find_rigs(root)
+        of_drives = {drive: [Rig(path) for path in files] for drive, files in drives.items()}
+        rigs = [rig for drive in of_drives.values() for rig in drive]
         self.camera_names = choose_cameras(folder, config.cameras, tuple(rigs[0].cameras))
         self._open_features()
         for rig in rigs:
@@ -150,39 +156,46 @@ class RigDataset(FrameDataset):
                 raise DataError(
                     rig.path, f"lacks cameras of the first frame: {', '.join(absent)}", "every frame needs them"
                 )
-            moves = len(rigs) > 1 and rig.global_from_ego is None
+            moves = len(rigs) > len(drives) and rig.global_from_ego is None
             if moves and self._other_times:
                 remedy = f"add it, or set {self._other_times}"
                 raise DataError(rig.path, "images of other times need global_from_ego", remedy)
-        self._rigs = {rig.token or _token(rig, folder): rig for rig in rigs}
-        if len(self._rigs) != len(rigs):
-            raise DataError(folder, "two rigs have the same token", "give each frame its own token")
-        self._order = tuple(self._rigs)
-        images = self._has_images
-        self.tokens = self._shown = self._keep(self._order, images, "image of every camera")
+        self._rigs: dict[str, Rig] = {}
+        self._scenes: dict[str, str] = {}
+        for drive, found in of_drives.items():
+            for rig in found:
+                token = rig.token or _token(rig, folder)
+                token = f"{drive}_{token}" if fleet else token
+                if token in self._rigs:
+                    problem = f"has the same token as {self._rigs[token].path}: {token}"
+                    raise DataError(rig.path, problem, "give each frame its own token")
+                self._rigs[token], self._scenes[token] = rig, drive
+        self._order = _of_scenes(self._rigs, self._scenes)
+        self.tokens = self._keep(tuple(self._rigs), self._has_images, "image of every camera")
+        self._shown = _of_scenes(self.tokens, self._scenes)
         if self._source_steps:
             has = self._has_sources
             self.tokens = self._keep(self.tokens, has, f"image {self._source_steps} steps away of every camera")
         if self._has_other_labels:
             self.tokens = self._keep_labelled(self.tokens, self._has_images)
         self.taxonomy = OCC3D
-        self.grid = read_grid(folder) or OCC3D_GRID
+        self.grid = read_grid(folder) or (_grid_of_all(folder, tuple(drives)) if fleet else None) or OCC3D_GRID
 
     def _has_images(self, token: str) -> bool:
         return all(self._rigs[token].cameras[name].path.is_file() for name in self.camera_names)
 
     def _sources(self, token: str) -> list[str] | None:
         """Return the frames beside a frame, a step each; every frame of a rig is a keyframe."""
-        return beside(self._order, self._order.index(token), self._source_steps)
+        order = self._order[self._scenes[token]]
+        return beside(order, order.index(token), self._source_steps)
 
     def _has_sources(self, token: str) -> bool:
         sources = self._sources(token)
         return sources is not None and all(map(self._has_images, sources))
 
     def scene(self, token: str) -> str:
-        """Return the folder's name: all frames of a rig are one drive."""
-        del token
-        return self.root.name or "rig"
+        """Return the name of the drive's folder."""
+        return self._scenes[token]
 
     def label(self, token: str) -> Occupancy | None:
         """Return None: a rig has no labels."""
@@ -200,7 +213,8 @@ class RigDataset(FrameDataset):
 
     def _frame(self, token: str) -> Frame:
         rig = self._rigs[token]
-        past = history(self._shown, self._shown.index(token), self.config.num_past)
+        shown = self._shown[self._scenes[token]]
+        past = history(shown, shown.index(token), self.config.num_past)
         return Frame(
             token=token,
             scene=self.scene(token),
@@ -211,7 +225,8 @@ class RigDataset(FrameDataset):
         )
 
     def _beside(self, token: str, step: int) -> str | None:
-        found = beside(self._order, self._order.index(token), (step,))
+        order = self._order[self._scenes[token]]
+        found = beside(order, order.index(token), (step,))
         return found[0] if found and self._has_images(found[0]) else None
 
     def _own_views(self, token: str) -> tuple[View, ...]:
@@ -242,12 +257,43 @@ class RigDataset(FrameDataset):
 
 
 def find_rigs(root: Path) -> tuple[Path, ...]:
-    """Return the rig files that a path stands for, in the order of frames; empty if there is none."""
+    """Return the rig files of the drive that a path stands for, in the order of frames; empty if there is none."""
     if root.is_file():
         return (root,) if root.suffix == ".json" else ()
     if (root / "rig.json").is_file():
         return (root / "rig.json",)
     return tuple(sorted(root.glob("*/rig.json")))
+
+
+def find_drives(root: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the rig files of each drive that a path stands for, by the drive's name; empty if there is none."""
+    if files := find_rigs(root):
+        folder = root.parent if root.is_file() else root
+        return {folder.name or "rig": files}
+    drives: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(root.glob("*/*/rig.json")):
+        drive = path.parent.parent.name
+        drives[drive] = (*drives.get(drive, ()), path)
+    return drives
+
+
+def _of_scenes(tokens: Iterable[str], scenes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the tokens of each scene in their order."""
+    found: dict[str, list[str]] = {}
+    for token in tokens:
+        found.setdefault(scenes[token], []).append(token)
+    return found
+
+
+def _grid_of_all(folder: Path, drives: Sequence[str]) -> VoxelGrid | None:
+    """Return the grid that the drives of a folder state, each for itself; None if they state none."""
+    first, *others = (read_grid(folder / drive) for drive in drives)
+    for drive, grid in zip(drives[1:], others, strict=True):
+        if grid != first:
+            raise DataError(
+                folder / drive / "grid.json", f"is another grid than that of {drives[0]}", "use one for all"
+            )
+    return first
 
 
 def _token(rig: Rig, folder: Path) -> str:

@@ -48,17 +48,25 @@ def find_frame(root: Path, token: str) -> Path:
     Raises:
         DataError: if the world has no truth layers of the frame.
     """
-    truth = Path(root) / "truth"
-    if not truth.is_dir():
-        raise DataError(truth, "no truth layers: this is no procedural world, or it was written without", _REWRITE)
-    # SemanticKITTI and NYUv2 number the frames of each sequence or room afresh, so the token names both.
+    truths = truth_folders(root)
+    if not truths:
+        problem = "no truth layers: this is no procedural world, or it was written without"
+        raise DataError(Path(root) / "truth", problem, _REWRITE)
+    # SemanticKITTI, NYUv2 and drives number the frames of each scene afresh, so the token names both.
     scene, _, frame = token.rpartition("_")
-    if scene and (truth / scene / frame).is_dir():
-        return truth / scene / frame
-    for folder in sorted(truth.iterdir()):
-        if (folder / token).is_dir():
-            return folder / token
-    raise DataError(truth, f"no truth layers of frame {token!r}", _REWRITE)
+    for truth in truths:
+        if scene and (truth / scene / frame).is_dir():
+            return truth / scene / frame
+        for folder in sorted(truth.iterdir()):
+            if (folder / token).is_dir():
+                return folder / token
+    raise DataError(truths[0], f"no truth layers of frame {token!r}", _REWRITE)
+
+
+def truth_folders(root: Path) -> tuple[Path, ...]:
+    """Return where the truth layers of a world lie: one folder, or one in each drive of an own car; or nowhere."""
+    own = Path(root) / "truth"
+    return (own,) if own.is_dir() else tuple(sorted(Path(root).glob("*/truth")))
 
 
 def world_taxonomy(root: Path) -> Taxonomy:
@@ -89,7 +97,7 @@ def world_words(root: Path) -> tuple[str, ...]:
 
 
 def _read_words(root: Path) -> tuple[Path, list[Any]]:
-    path = Path(root) / "truth" / "words.json"
+    path = next(iter(truth_folders(root)), Path(root) / "truth") / "words.json"
     try:
         words = read_json(path, max_bytes=_MAX_WORDS_BYTES)
     except DataError as error:

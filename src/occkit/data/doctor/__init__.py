@@ -18,7 +18,7 @@ from occkit.data.doctor.small import (
     note_pickles,
 )
 from occkit.data.nyuv2 import find_splits
-from occkit.data.rig import find_rigs
+from occkit.data.rig import find_drives
 from occkit.data.views import read_grid
 from occkit.errors import DataError, OcckitError
 from occkit.files import npz_keys
@@ -54,7 +54,9 @@ def _examine(report: Report, path: Path, frames: int | None, progress: Progress)
         return
     if not path.is_dir():
         raise DataError(path, "no such file or folder", "check the path")
-    if version_folder(path) is not None:
+    if (path / "recipe.json").exists() or (path / "model.safetensors").exists():
+        examine_run(report, path)  # first: it keeps the rigs of its training
+    elif version_folder(path) is not None:
         examine_nuscenes(report, path, frames=frames, progress=progress)
         _open_with_reader(report, path if any(path.glob("v1.0-*")) else path.parent, progress)
     elif (found := sequence_folders(path)) is not None:
@@ -64,12 +66,10 @@ def _examine(report: Report, path: Path, frames: int | None, progress: Progress)
     elif find_splits(path) is not None:
         examine_nyuv2(report, path, frames=frames, progress=progress)
         _open_with_reader(report, path, progress)
-    elif find_rigs(path):
-        for rig in choose(list(find_rigs(path)), frames):
+    elif drives := find_drives(path):
+        for rig in choose([rig for files in drives.values() for rig in files], frames):
             examine_rig(report, rig)
         _open_with_reader(report, path, progress)
-    elif (path / "recipe.json").exists() or (path / "model.safetensors").exists():
-        examine_run(report, path)
     elif _any(path, "labels.npz", "*/labels.npz", "*/*/labels.npz", "*/*/*/labels.npz"):
         _examine_labels(report, path, frames, progress)
     elif _any(path, "samples/*.npy", "*/occupancy/*.npy", "voxels/*.label", "*/voxels/*.label"):
