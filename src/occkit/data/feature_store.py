@@ -241,6 +241,11 @@ class FeatureStore:
                 total += weight[:, None] * self._decode(token, codes[which, row, column], limits)
         return unit(total)
 
+    def tidy(self) -> None:
+        """Remove what killed writers left on its way an hour ago or earlier."""
+        for folder in (self.folder, self.folder / FRAMES, self.folder / OBJECTS):
+            remove_partials(folder)
+
     def check(self, token: str) -> None:
         """Read all bytes of a frame's features, and compare them with their digest.
 
@@ -328,8 +333,7 @@ def create_store(
         raise DataError(
             folder, f"holds other features (different: {', '.join(different) or 'basis'})", "give a new folder"
         )
-    for inside in (store.folder, store.folder / FRAMES, store.folder / OBJECTS):
-        remove_partials(inside)
+    store.tidy()
     return store
 
 

@@ -185,6 +185,7 @@ def _goes_on(
             f"--budget: {folder} is written as {store.layout.codec}, {store.layout.dim} channels; with these frames it "
             f"grows to {needed:,} bytes, {budget_bytes:,} are allowed; raise it, or give a new folder"
         )
+    store.tidy()
     return True
 
 
