@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.measure import Row, measure_pair
-from occkit.data.feature_store import Codec, FeatureLayout, FeatureStore, create_store
+from benchmarks.measure import Row, measure, measure_pair
+from occkit.data.feature_bytes import file_digests
+from occkit.data.feature_layout import Codec, FeatureLayout
+from occkit.data.feature_store import FeatureStore, create_store
 from occkit.nn.subspace import reduce_features, svd_basis
+from occkit.training.feature_cost import Vocabulary, basis_of, choose_rung, ladder, measure_rungs, moment_of
 
 NAME = "features"
 HEIGHT, WIDTH, PATCH = 900, 1600, 16
 ROWS, COLUMNS = round(HEIGHT / PATCH), WIDTH // PATCH
 CAMERAS, CHANNELS, KEPT, PROMPTS = 6, 512, 128, 76
+IMAGE_BYTES = 150_000
 FRAMES, RAYS, FILE_RAYS = 25, 8192, 15_300
 SHAPES = f"{RAYS} rays of {FRAMES} frames, {CAMERAS} x {HEIGHT}x{WIDTH} pixels"
 
@@ -66,7 +70,7 @@ def run() -> list[Row]:
             store.write(str(number), reduce_features(maps.movedim(1, -1), basis).movedim(-1, 1))
             rays = maps.movedim(1, -1).reshape(-1, CHANNELS)[:FILE_RAYS]
             np.savez(path, features=rays.numpy().astype(np.float16))
-        return [_read(store, plain), *_weights(), *_errors(text)]
+        return [_read(store, plain), *_checks(store), *_weights(), *_ladder(text)]
 
 
 def _read(store: FeatureStore, plain: list[Path]) -> Row:
@@ -111,22 +115,35 @@ def _weights() -> list[Row]:
     return found
 
 
-def _errors(text: torch.Tensor) -> list[Row]:
-    """Return the mean of 1 - cosine between features and what a store gives back of them."""
-    maps = frame(text, 0)
+def _ladder(text: torch.Tensor) -> list[Row]:
+    """Return what each rung of a budget's ladder takes from features; a PCA is made of another frame."""
+    base = layout(CHANNELS, "uint8")
+    words = Vocabulary(words=tuple(map(str, range(PROMPTS))), text=text, description={})
+    rungs = ladder(base, choose_rung(base, 1, None, asked=False), words=True)
+    moment = moment_of([frame(text, 1)])
+    bases = [basis_of(rung, asked=None, moment=moment, vocabulary=words) for rung in rungs]
+    ways: list[tuple[Codec, torch.Tensor | None]] = [
+        (rung.codec, basis) for rung, basis in zip(rungs, bases, strict=True)
+    ]
     found = []
-    for dim in (CHANNELS, KEPT, 64):
-        basis = svd_basis(text, dim)
-        true = reduce_features(maps.movedim(1, -1), basis).movedim(-1, 1)
-        for codec in ("float16", "uint8"):
-            with tempfile.TemporaryDirectory() as folder:
-                store = create_store(Path(folder), layout(dim, codec), basis)
-                store.write("0", true)
-                apart = (store.read("0") - true).double().square().sum(1) / 2
-            shapes = f"{dim} of {CHANNELS} channels"
-            extra = {"worst": float(apart.max())}
-            what = "1 - cosine of a feature and what is read of it"
-            found.append(
-                Row(name=NAME, what=what, shapes=shapes, dtype=codec, ours=float(apart.mean()), unit="", extra=extra)
-            )
+    for rung, cost in zip(rungs, measure_rungs(ways, [frame(text, 0)], words), strict=True):
+        extra = {"p99": cost.p99, "words_changed": cost.changed or 0.0, "bytes": rung.layout(base).frame_bytes}
+        shapes = f"{rung.dim} of {CHANNELS} channels, kept for: {rung.kind}"
+        what = "1 - cosine of a feature and what is read of it"
+        found.append(Row(name=NAME, what=what, shapes=shapes, dtype=rung.codec, ours=cost.mean, unit="", extra=extra))
     return found
+
+
+def _checks(store: FeatureStore) -> list[Row]:
+    """Return the time that it takes to be sure of a frame: digests of its images, and of what is stored of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = [Path(folder) / str(number) for number in range(CAMERAS)]
+        for path in images:
+            path.write_bytes(np.random.default_rng(0).bytes(IMAGE_BYTES))
+        digests = measure(lambda: file_digests(images))
+    whole, size = measure(lambda: store.check("0")), store.layout.frame_bytes / 1e6
+    return [
+        Row(name=NAME, what="digests of a frame's images", shapes=f"{CAMERAS} x {IMAGE_BYTES:,} bytes", dtype="bytes",
+            ours=digests),
+        Row(name=NAME, what="every byte of a frame's features", shapes=f"{size:.1f} MB", dtype="uint8", ours=whole),
+    ]  # fmt: skip

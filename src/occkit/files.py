@@ -7,7 +7,9 @@ import contextlib
 import io
 import json
 import os
+import secrets
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,8 @@ MAX_TABLE_BYTES = 16 * 2**30
 """Largest JSON table streamed."""
 MAX_IMAGE_PIXELS = 64 * 10**6
 """Largest image decoded."""
+PARTIAL = ".partial"
+"""End of the name of a file on its way."""
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """Decoders offered to an image file; fewer decoders, fewer surprises in a damaged one."""
 _MAX_NPZ_FILE_BYTES = 2**30
@@ -46,7 +50,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         DataError: if the folder cannot be written.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(data)
@@ -55,6 +59,58 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise DataError(path, f"cannot be written ({error.strerror})", "check the folder and the space left") from error
+
+
+def create_bytes(path: Path, data: bytes | memoryview) -> bool:
+    """Write a file unless it is there: of several writers one wins, and nobody ever sees half a file.
+
+    On a file system without hard links the last of several writers at the same instant wins.
+
+    Returns:
+        Whether it was written now.
+
+    Raises:
+        DataError: if the folder cannot be written.
+    """
+    path = Path(path)
+    beside = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return False
+        beside.write_bytes(data)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            beside.replace(path)
+        return True
+    except OSError as error:
+        raise DataError(path, f"cannot be written ({error.strerror})", "check the folder and the space left") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path, *, age: float = 3600.0) -> int:
+    """Remove what killed writers left in a folder: files on their way that nobody has touched for so many seconds.
+
+    Returns:
+        How many.
+    """
+    removed = 0
+    for path in folder.glob(f".*{PARTIAL}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > age:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _beside(path: Path) -> Path:
+    # Random as well: processes of several machines may have the same number.
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(4)}{PARTIAL}")
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:

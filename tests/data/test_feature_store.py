@@ -19,6 +19,7 @@ from torch.nn import functional
 from fuzz import check_reader
 from occkit.data.feature_store import DESCRIPTION, FeatureLayout, FeatureStore, create_store
 from occkit.errors import DataError
+from occkit.files import write_json
 
 LAYOUT = FeatureLayout(
     source={"extractor": {"features": "test", "size": [1, 2]}, "subspace": None},
@@ -38,6 +39,11 @@ def make_maps(seed=0, layout=LAYOUT):
     draw = torch.Generator().manual_seed(seed)
     # As features are: all have much in common.
     return functional.normalize(torch.randn(count, dim, rows, columns, generator=draw) + 3.0, dim=1)
+
+
+def basis_in(folder):
+    (path,) = folder.glob("basis-*.npz")
+    return path
 
 
 def make_basis(width=16, dim=4):
@@ -64,7 +70,7 @@ def test_round_trip(store):
 
 def test_a_file_is_as_large_as_the_layout_says(store):
     numbers = 3 * 5 * 6 * 16
-    expected = {"float16": 16 + 2 * numbers, "uint8": 16 + 8 * 16 + numbers}[store.layout.codec]
+    expected = {"float16": 48 + 2 * numbers, "uint8": 48 + 8 * 16 + numbers}[store.layout.codec]
     assert store.path("a").stat().st_size == store.layout.frame_bytes == expected
 
 
@@ -117,8 +123,10 @@ def test_a_ray_by_hand(tmp_path):
 def test_rays_are_read_without_the_file(tmp_path):
     """Of a file of eight gigabytes, most of it a hole, a thousand rays take hardly any memory."""
     layout = replace(LAYOUT, cameras=("front",), image_size=(4000, 4000), map_size=(4000, 4000), width=256, dim=256)
-    store = create_store(tmp_path, layout)
-    with store.path("a").open("wb") as stream:
+    store, key = create_store(tmp_path, layout), "0" * 64
+    write_json(tmp_path / "frames/a.json", {"object": key, "images": []})
+    store.object_path(key).parent.mkdir()
+    with store.object_path(key).open("wb") as stream:
         stream.write(store._tag)
         stream.truncate(layout.frame_bytes)
     assert layout.frame_bytes > 8e9
@@ -199,9 +207,11 @@ def test_kinds_are_not_mixed(tmp_path, key, value):
         create_store(tmp_path, other)
     # Nor by carrying a file over.
     create_store(tmp_path / "other", other)
-    shutil.copy(tmp_path / "a.features", tmp_path / "other")
-    with pytest.raises(DataError, match=r"a\.features: (expected .* bytes, got|does not belong)"):
-        FeatureStore(tmp_path / "other").read("a")
+    for name in ("frames", "objects"):
+        shutil.copytree(tmp_path / name, tmp_path / "other" / name)
+    for ask in (FeatureStore(tmp_path / "other").read, FeatureStore(tmp_path / "other").check):
+        with pytest.raises(DataError, match=r"\.features: (expected .* bytes, got|does not belong|belongs to another)"):
+            ask("a")
 
 
 def test_files_without_a_description_are_left_alone(tmp_path):
@@ -221,10 +231,10 @@ def test_what_is_cut_short_is_named_and_not_taken_for_there(store):
         path.write_bytes(damaged)
         assert not store.has("a")
         for read in (store.read, lambda token: store.sample(token, torch.zeros(1).long(), torch.zeros(1, 2))):
-            expected = rf"a\.features: expected {len(whole):,} bytes, got {len(damaged):,} -- write it again"
+            expected = rf"{path.name}: expected {len(whole):,} bytes, got {len(damaged):,} -- write it again"
             with pytest.raises(DataError, match=expected):
                 read("a")
-    with pytest.raises(DataError, match=r"b\.features: no features of this frame -- run occkit features"):
+    with pytest.raises(DataError, match=r"b\.json: no features of this frame -- run occkit features"):
         store.read("b")
     assert not store.has("b")
 
@@ -232,9 +242,9 @@ def test_what_is_cut_short_is_named_and_not_taken_for_there(store):
 def test_numbers_that_are_no_features_are_named(store):
     path = store.path("a")
     whole = bytearray(path.read_bytes())
-    whole[16:24] = np.array([np.nan, 9.0], "<f4").tobytes() if store.layout.codec == "uint8" else b"\xff" * 8
+    whole[48:56] = np.array([np.nan, 9.0], "<f4").tobytes() if store.layout.codec == "uint8" else b"\xff" * 8
     path.write_bytes(whole)
-    with pytest.raises(DataError, match=r"a\.features: holds numbers beyond -1\.\.1 -- write it again"):
+    with pytest.raises(DataError, match=r"\.features: holds numbers beyond -1\.\.1 -- delete it"):
         store.read("a")
 
 
@@ -250,8 +260,7 @@ def test_damaged_frames_end_in_a_data_error(store):
 
 def test_damaged_descriptions_end_in_a_data_error(tmp_path):
     create_store(tmp_path, replace(LAYOUT, dim=4), make_basis()).write("a", make_maps(layout=replace(LAYOUT, dim=4)))
-    for name in (DESCRIPTION, "basis.npz"):
-        path = tmp_path / name
+    for path in (tmp_path / DESCRIPTION, basis_in(tmp_path), tmp_path / "frames/a.json"):
         sound = path.read_bytes()
         check_reader(lambda _: FeatureStore(tmp_path).read("a"), sound, path)
         path.write_bytes(sound)
@@ -260,7 +269,8 @@ def test_damaged_descriptions_end_in_a_data_error(tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from(["format", "source", "cameras", "image_size", "map_size", "width", "dim", "codec", "basis_sha256"]),
+    st.sampled_from(["format", "source", "cameras", "image_size", "map_size", "width", "dim", "codec", "basis_sha256",
+                     "by_name", "cost"]),
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(allow_nan=False, allow_infinity=False),
         st.text(max_size=5), st.lists(st.one_of(st.integers(-3, 2**40), st.text(max_size=3), st.none()), max_size=3),
@@ -273,7 +283,7 @@ def test_any_other_description_ends_in_a_data_error(tmp_path_factory, key, value
     path = folder / DESCRIPTION
     before = json.loads(path.read_text())
     path.write_text(json.dumps(before | {key: value}))
-    if json.dumps(before[key]) == json.dumps(value):
+    if json.dumps(before[key]) == json.dumps(value) or (key == "cost" and value is None):
         FeatureStore(folder).read("a")
         return
     with pytest.raises(DataError) as caught:
@@ -284,11 +294,12 @@ def test_any_other_description_ends_in_a_data_error(tmp_path_factory, key, value
 
 def test_a_basis_of_another_store_is_named(tmp_path):
     create_store(tmp_path, replace(LAYOUT, dim=4), make_basis())
-    np.savez(tmp_path / "basis.npz", basis=-make_basis().numpy())
-    with pytest.raises(DataError, match=r"basis\.npz: is not the basis that features\.json names"):
+    path = basis_in(tmp_path)
+    np.savez(path, basis=-make_basis().numpy())
+    with pytest.raises(DataError, match=r"basis-\w+\.npz: is not the basis that features\.json names"):
         FeatureStore(tmp_path)
-    (tmp_path / "basis.npz").unlink()
-    with pytest.raises(DataError, match=r"basis\.npz"):
+    path.unlink()
+    with pytest.raises(DataError, match=r"basis-\w+\.npz: no such file"):
         FeatureStore(tmp_path)
 
 
@@ -317,7 +328,7 @@ store.write("a", torch.ones(3, 16, 5, 6) / 4)
 """
     store = create_store(tmp_path, LAYOUT)
     assert subprocess.run([sys.executable, "-c", program], env=os.environ, check=False).returncode == 9
-    assert len(list(tmp_path.glob(".a.features.*.partial"))) == 1
+    assert len(list(tmp_path.glob("objects/.*.features.*.partial"))) == 1
     assert not store.has("a")
     store.write("a", torch.ones(3, 16, 5, 6) / 4)
     assert torch.allclose(store.read("a"), torch.full((3, 16, 5, 6), 0.25))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -22,9 +22,11 @@ from occkit.foundation import (
 )
 from occkit.foundation.truth import read_truth
 from occkit.nn.open_vocabulary import assign_classes
-from occkit.nn.subspace import ArccosSubspaceConfig, SvdSubspaceConfig, reduce_features, subspace_angle
+from occkit.nn.subspace import ArccosSubspaceConfig, SvdSubspaceConfig, expand_features, reduce_features, subspace_angle
 from occkit.taxonomy import OCC3D
-from occkit.training.features import choose_layout, find_subspace, write_features
+from occkit.training.feature_cost import Vocabulary, basis_of, choose_rung, ladder, measure_rungs, moment_of
+from occkit.training.feature_plan import find_subspace, find_vocabulary, open_for_writing
+from occkit.training.features import compare_with_images, fill_store, write_features
 from occkit.world import PRESETS, generate
 from tiny_models import save_clip, save_siglip
 
@@ -41,7 +43,7 @@ def frames_of(root):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_store_holds_what_the_extractor_says(world, tmp_path):
@@ -59,7 +61,7 @@ def test_a_subspace_keeps_what_the_vocabulary_needs(world, tmp_path):
     """Classes of pixels by text are the same before and after reduction and 8 bits; what the truth says, mostly."""
     frames, config = frames_of(world), SimulatedFeaturesConfig.perfect(world)
     extractor, encoder = config.build(), config.text.build()
-    subspace = find_subspace(SvdSubspaceConfig(dim=24), encoder, STREET_PROMPTS)
+    subspace = find_subspace(SvdSubspaceConfig(dim=24), find_vocabulary(encoder, STREET_PROMPTS))
     store, _ = write_features(extractor, frames, tmp_path, subspace=subspace, progress=False)
     assert (store.layout.codec, store.layout.dim, store.layout.width) == ("uint8", 24, 64)
     text, ids = encode_with_templates(encoder, STREET_PROMPTS.texts), STREET_PROMPTS.class_ids()
@@ -94,7 +96,9 @@ class Dies(Exception):
 @pytest.mark.parametrize("budget", [None, 10**9])
 def test_an_interrupted_call_is_continued_to_the_same_bytes(world, tmp_path, monkeypatch, budget):
     frames, extractor = frames_of(world), SimulatedFeaturesConfig(root=world).build()
-    subspace = find_subspace(ArccosSubspaceConfig(dim=8), extractor.config.text.build(), STREET_PROMPTS)
+    subspace = find_subspace(
+        ArccosSubspaceConfig(dim=8), find_vocabulary(extractor.config.text.build(), STREET_PROMPTS)
+    )
     options = {"subspace": subspace, "budget_bytes": budget, "progress": False}
     write_features(extractor, frames, tmp_path / "whole", **options)
     real, asked = extractor.extract, []
@@ -105,9 +109,10 @@ def test_an_interrupted_call_is_continued_to_the_same_bytes(world, tmp_path, mon
         asked.append(token)
         return real(images, token=token, cameras=cameras)
 
+    store = open_for_writing(extractor, frames, tmp_path / "cut", **options).store
     monkeypatch.setattr(extractor, "extract", extract)
     with pytest.raises(Dies):
-        write_features(extractor, frames, tmp_path / "cut", **options)
+        fill_store(extractor, frames, store, progress=False)
     half = FeatureStore(tmp_path / "cut")
     assert [half.has(token) for token in frames.tokens] == [True, True, True, False]
     # The second file lost its end, too.
@@ -126,9 +131,10 @@ def test_other_features_need_another_folder(world, tmp_path):
     write_features(config.build(), frames, tmp_path, progress=False)
     with pytest.raises(DataError, match=r"holds other features \(different: source\) -- give a new folder"):
         write_features(replace(config, seed=1).build(), frames, tmp_path, progress=False)
-    with pytest.raises(DataError, match=r"different: codec"):
-        write_features(config.build(), frames, tmp_path, budget_bytes=10**9, progress=False)
-    subspace = find_subspace(SvdSubspaceConfig(dim=8), config.text.build(), LANGOCC_PROMPTS)
+    # A budget does not rewrite what is there.
+    store, written = write_features(config.build(), frames, tmp_path, budget_bytes=10**9, progress=False)
+    assert (store.layout.codec, written) == ("uint8", 0)
+    subspace = find_subspace(SvdSubspaceConfig(dim=8), find_vocabulary(config.text.build(), LANGOCC_PROMPTS))
     with pytest.raises(DataError, match=r"different: source, dim"):
         write_features(config.build(), frames, tmp_path, subspace=subspace, progress=False)
 
@@ -136,7 +142,7 @@ def test_other_features_need_another_folder(world, tmp_path):
 def test_subspaces_differ_by_everything_that_makes_them():
     encoder = SimulatedFeaturesConfig(root=".").text.build()
     made = [
-        find_subspace(config, encoder, table).description
+        find_subspace(config, find_vocabulary(encoder, table)).description
         for config in (SvdSubspaceConfig(dim=8), ArccosSubspaceConfig(dim=8, steps=2), SvdSubspaceConfig(dim=9))
         for table in (STREET_PROMPTS, taxonomy_prompts(OCC3D))
     ]
@@ -145,20 +151,178 @@ def test_subspaces_differ_by_everything_that_makes_them():
     assert made[0]["prompts"] == list(STREET_PROMPTS.texts)
 
 
-def test_the_budget_decides_the_bits():
+def test_the_budget_decides_bits_and_channels():
     layout = FeatureLayout(
         source={}, cameras=("a",), image_size=(40, 40), map_size=(10, 10), width=32, dim=32, codec="uint8"
     )
-    small, large = 10 * (16 + 32 * 108), 10 * (16 + 32 * 200)
-    assert choose_layout(layout, 10, None).codec == "uint8"
-    assert choose_layout(layout, 10, large).codec == "float16"
-    assert choose_layout(layout, 10, large - 1).codec == choose_layout(layout, 10, small).codec == "uint8"
-    with pytest.raises(ConfigError, match=r"need 34,720 bytes at 8 bits, 34,719 are allowed; .* --subspace 31"):
-        choose_layout(layout, 10, small - 1)
-    with pytest.raises(ConfigError, match=r"1,240 are allowed; .* --subspace 1$"):
-        choose_layout(layout, 10, 10 * (16 + 108))
-    with pytest.raises(ConfigError, match=r"1,239 are allowed; raise it$"):
-        choose_layout(layout, 10, 10 * (16 + 108) - 1)
+    small, large = 10 * (48 + 32 * 108), 10 * (48 + 32 * 200)
+
+    def choose(budget, **options):
+        rung = choose_rung(layout, 10, budget, **{"asked": False} | options)
+        return rung.kind, rung.codec, rung.dim
+
+    assert choose(None) == ("all", "uint8", 32)
+    assert choose(large) == ("all", "float16", 32)
+    assert choose(large - 1) == choose(small) == ("all", "uint8", 32)
+    assert choose(small - 1) == choose(10 * (48 + 24 * 108)) == ("images", "uint8", 24)
+    assert choose(small - 1, words=True) == ("both", "uint8", 24)
+    assert choose(10 * (48 + 24 * 108) - 1)[2] == 16
+    assert choose(10 * (48 + 8 * 108) - 1)[2] == 7
+    assert choose(10 * (48 + 4 * 108))[2] == 4
+    with pytest.raises(ConfigError, match=r"10 frames of 4 channels need 4,800 bytes at 8 bits, 4,799 are allowed; r"):
+        choose(10 * (48 + 4 * 108) - 1)
+    for budget in (small, large):
+        assert choose(budget, asked=True)[0] == "asked"
+    with pytest.raises(ConfigError, match=r"need 35,040 bytes at 8 bits, 35,039 are allowed; .* --subspace 31"):
+        choose(small - 1, asked=True)
+    with pytest.raises(ConfigError, match=r"1,559 are allowed; raise it$"):
+        choose(10 * (48 + 108) - 1, asked=True)
+    for rung in ladder(layout, choose_rung(layout, 10, small - 1, asked=False), words=True):
+        assert replace(layout, codec=rung.codec, dim=rung.dim).frame_bytes <= layout.frame_bytes * 2
+
+
+def features_of_two_words(count=200):
+    """Cells around two directions of 8, and words that lie there; what a rung keeps of them can be told by hand."""
+    draw = torch.Generator().manual_seed(0)
+    cells = torch.zeros(count, 8)
+    cells[::2, 0], cells[1::2, 1] = 1.0, 1.0
+    cells += 0.05 * torch.randn(count, 8, generator=draw)
+    maps = torch.nn.functional.normalize(cells, dim=1).T.reshape(1, 8, 10, count // 10)
+    return maps, Vocabulary(words=("one", "two"), text=torch.eye(8)[:2], description={})
+
+
+def test_costs_are_those_of_definition():
+    maps, words = features_of_two_words()
+    lost = torch.eye(8)[:, 1:]
+    costs = measure_rungs(
+        [("float16", None), ("uint8", None), ("uint8", torch.eye(8)[:, :2]), ("uint8", lost)], [maps], words
+    )
+    cells = maps.movedim(1, -1).reshape(-1, 8).double()
+    expected = 1 - cells[:, :2].norm(dim=1)
+    assert costs[2].mean == pytest.approx(expected.mean().item(), rel=0.02)
+    assert costs[2].p99 == pytest.approx(expected.quantile(0.99).item(), rel=0.02)
+    assert costs[0].mean < 1e-6 < costs[1].mean < 1e-4 < costs[2].mean
+    assert [cost.changed for cost in costs[:3]] == [0, 0, 0]
+    # Without the first channel the first word is nothing: its cells go to the second where that is above 0.
+    turned = (cells[:, 0] > cells[:, 1]) & (cells[:, 1] > 0)
+    assert 0.15 < turned.double().mean() < 0.4
+    assert costs[3].changed == pytest.approx(turned.double().mean().item(), abs=0.02)
+    assert {(cost.frames, cost.words) for cost in costs} == {(1, 2)}
+    (plain,) = measure_rungs([("uint8", None)], [maps, maps])
+    assert (plain.frames, plain.words, plain.changed) == (2, 0, None)
+    with pytest.raises(ConfigError, match="share no space"):
+        measure_rungs([("uint8", None)], [maps], replace(words, text=torch.eye(7)))
+
+
+def test_channels_of_images_keep_images_and_those_of_both_keep_words_too():
+    """A word that hardly shows in the images is lost to a PCA, not to the channels of both."""
+    maps, _ = features_of_two_words()
+    words = Vocabulary(words=("one", "rare"), text=torch.eye(8)[[0, 7]], description={})
+    layout = FeatureLayout(
+        source={}, cameras=("a",), image_size=(40, 40), map_size=(10, 20), width=8, dim=8, codec="uint8"
+    )
+    moment = moment_of([maps, maps])
+    cells = maps.movedim(1, -1).reshape(-1, 8).double()
+    assert torch.allclose(moment, 2 * cells.T @ cells)
+    found = {}
+    for rung in ladder(layout, choose_rung(layout, 1, None, asked=False), words=True):
+        if rung.dim == 4:
+            found[rung.kind] = basis_of(rung, asked=None, moment=moment, vocabulary=words)
+    costs = dict(zip(found, measure_rungs([("uint8", basis) for basis in found.values()], [maps]), strict=True))
+    assert costs["images"].mean <= costs["both"].mean < costs["words"].mean
+    rare = {kind: (words.text[1] @ basis).norm().item() for kind, basis in found.items()}
+    assert rare["both"] > 0.99
+    assert rare["images"] < 0.9
+    # The best word is asked for as a system asks: of the second word only the half that is kept counts, at length 1.
+    cell = torch.tensor([0.643, 0.766] + [0.0] * 6)[None, :, None, None]
+    half = Vocabulary(words=("a", "b"), text=torch.eye(8)[[0, 1]] * 0.5 + torch.eye(8)[[0, 7]] * 0.5, description={})
+    (cost,) = measure_rungs([("float16", torch.eye(8)[:, :2])], [cell], half)
+    assert cost.changed == 1.0
+    with pytest.raises(ValueError, match="nothing to find the basis"):
+        basis_of(next(r for r in ladder(layout, choose_rung(layout, 1, None, asked=False), words=False) if r.dim == 4),
+                 asked=None, moment=None, vocabulary=None)  # fmt: skip
+
+
+def test_what_is_measured_is_what_the_store_gives_back(world, tmp_path):
+    frames, config = frames_of(world), SimulatedFeaturesConfig(root=world)
+    vocabulary = find_vocabulary(config.text.build(), STREET_PROMPTS)
+    one = frames.only(frames.tokens[:1])
+    budget = 60_000
+    plan = open_for_writing(config.build(), one, tmp_path, budget_bytes=budget, vocabulary=vocabulary, progress=False)
+    assert plan.chosen.kind == "both"
+    assert plan.store.layout.frame_bytes <= budget < 2 * plan.store.layout.frame_bytes
+    assert plan.store.layout.source["subspace"]["prompts"] == list(STREET_PROMPTS.texts)
+    fill_store(config.build(), one, plan.store, progress=False)
+    sample = one[0]
+    maps = config.build().extract(sample.images[0], token=sample.token, cameras=sample.camera_names)
+    back = expand_features(plan.store.read(sample.token).movedim(1, -1), plan.store.basis)
+    error = 1 - (back * maps.movedim(1, -1)).sum(-1).double()
+    assert plan.store.cost.mean == pytest.approx(error.mean().item(), rel=1e-3)
+    assert plan.store.cost.p99 == pytest.approx(error.quantile(0.99).item(), rel=1e-2)
+    by_bytes = [priced.bytes for priced in plan.ladder]
+    assert by_bytes == sorted(by_bytes, reverse=True)
+    assert [priced.cost for priced in plan.ladder if priced.rung == plan.chosen] == [plan.store.cost]
+    finest = plan.ladder[0].cost
+    assert finest.mean < plan.ladder[1].cost.mean < plan.store.cost.mean
+    # The folder goes on as it was made while it fits, also without the words.
+    again = open_for_writing(config.build(), one, tmp_path, budget_bytes=budget, progress=False)
+    assert again.ladder == ()
+    assert again.store.layout == plan.store.layout
+    with pytest.raises(ConfigError, match="with these frames it grows to"):
+        open_for_writing(config.build(), frames, tmp_path, budget_bytes=budget, progress=False)
+    other = replace(config, seed=1).build()
+    with pytest.raises(DataError, match=r"different: source"):
+        open_for_writing(other, one, tmp_path, budget_bytes=budget, progress=False)
+
+
+def test_equal_images_are_looked_at_once_and_changed_ones_again(world, tmp_path, monkeypatch):
+    """Features of pixels alone are shared; a stand-in's, which heed the frame's name, are not."""
+    root = tmp_path / "world"
+    shutil.copytree(world, root)
+    frames = frames_of(root)
+    files = [frames.image_files(token) for token in frames.tokens]
+    for one, other in zip(files[0], files[1], strict=True):
+        shutil.copy(one, other)
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    save_clip(clip)
+    extractor = ClipFeaturesConfig(weights=str(clip), size=(32, 80)).build()
+    store = open_for_writing(extractor, frames, tmp_path / "f", progress=False).store
+    filled = fill_store(extractor, frames, store, progress=False)
+    assert (filled.written, filled.shared, filled.changed) == (3, 1, ())
+    assert store.path(frames.tokens[0]) == store.path(frames.tokens[1])
+    assert compare_with_images(frames, store, progress=False) == {"missing": [], "changed": [], "damaged": []}
+    # One image of a frame changes: it is noticed, and only this frame is made again.
+    shutil.copy(files[3][1], files[2][0])
+    assert compare_with_images(frames, store, progress=False)["changed"] == [frames.tokens[2]]
+    again = fill_store(extractor, frames, store, progress=False)
+    assert (again.written, again.shared, again.changed) == (1, 0, (frames.tokens[2],))
+    assert compare_with_images(frames, store, progress=False)["changed"] == []
+    assert fill_store(extractor, frames, store, progress=False).written == 0
+    # Other weights in the same folder are another extractor; the same in another folder are not.
+    (tmp_path / "moved").mkdir()
+    for path in clip.iterdir():
+        shutil.copy(path, tmp_path / "moved")
+    moved = ClipFeaturesConfig(weights=str(tmp_path / "moved"), size=(32, 80)).build()
+    assert write_features(moved, frames, tmp_path / "f", progress=False)[1] == 0
+    torch.manual_seed(1)
+    for weight in extractor.model.parameters():
+        torch.nn.init.normal_(weight, std=0.22)
+    extractor.model.save_pretrained(clip)
+    with pytest.raises(DataError, match="different: source"):
+        write_features(extractor, frames, tmp_path / "f", progress=False)
+
+
+def test_stand_ins_share_nothing(world, tmp_path):
+    root = tmp_path / "world"
+    shutil.copytree(world, root)
+    frames = frames_of(root)
+    for one, other in zip(*map(frames.image_files, frames.tokens[:2]), strict=True):
+        shutil.copy(one, other)
+    extractor = SimulatedFeaturesConfig(root=root).build()
+    store, written = write_features(extractor, frames, tmp_path / "f", progress=False)
+    assert written == 4
+    assert store.path(frames.tokens[0]) != store.path(frames.tokens[1])
 
 
 def test_the_command_on_a_world(world, tmp_path, capsys):
@@ -168,13 +332,52 @@ def test_the_command_on_a_world(world, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "4 frames, 0.4 MB (uint8, 24 of 64 channels)" in said
     assert "0.102 GB per 1,000 keyframes" in said
+    assert "what writing costs, on 2 frames: 1 - cosine " in said
+    assert "of the cells have another best word of 76" in said
     sizes = json.loads((tmp_path / "sizes.json").read_text())
     assert sizes["bytes"] == 4 * FeatureStore(tmp_path / "f").layout.frame_bytes
+    assert sizes["cost"] == asdict(FeatureStore(tmp_path / "f").cost)
+    assert main([*command, "--check"]) == 0
+    assert "4 of 4 frames are sound" in capsys.readouterr().out
     assert main(command) == 0
     assert "4 frames, 4 were there" in capsys.readouterr().out
     for other in (["--strength", "poor"], ["--prompts", "taxonomy"], ["--fit", "arccos"], ["--seed", "3"]):
         assert main([*command, *other]) == 1
         assert "holds other features" in capsys.readouterr().err
+
+
+def test_the_command_shows_what_a_budget_costs_and_checks(world, tmp_path, capsys):
+    root, out = tmp_path / "world", tmp_path / "f"
+    shutil.copytree(world, root)
+    command = ["features", "--data", str(root), "--out", str(out), "--split", "all", "--budget", "300kB"]
+    assert main([*command, "--prompts", "street", "--json", str(tmp_path / "r.json")]) == 0
+    said = capsys.readouterr().out
+    assert "4 frames; costs measured on 2" in said
+    assert "best of 24 words changes" in said
+    lines = said.splitlines()
+    assert sum("taken" in line for line in lines) == 1
+    assert any("taken" in line and "16 of images and words" in line for line in lines)
+    assert sum("too large" in line for line in lines) == 5
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert len(report["ladder"]) == 11
+    assert report["bytes"] <= 300_000
+    assert report["cost"]["changed"] is not None
+    assert main([*command, "--check"]) == 0
+    capsys.readouterr()
+    frames, store = frames_of(root), FeatureStore(out)
+    path = store.path(frames.tokens[0])
+    path.write_bytes(path.read_bytes()[:-1])
+    (out / "frames" / f"{frames.tokens[1]}.json").unlink()
+    shutil.copy(frames.image_files(frames.tokens[3])[0], frames.image_files(frames.tokens[2])[0])
+    assert main([*command, "--check"]) == 1
+    said = capsys.readouterr().out
+    for token, words in zip(frames.tokens, ("are damaged", "have no features", "of other images"), strict=False):
+        assert any(words in line and token in line for line in said.splitlines())
+    assert "1 of 4 frames are sound" in said
+    assert main([*command, "--prompts", "street"]) == 0
+    said = capsys.readouterr().out
+    assert f"1 of them made again: their images have changed, first {frames.tokens[2]}" in said
+    assert main([*command, "--check"]) == 0
 
 
 def test_the_command_with_clip(world, tmp_path, capsys):
@@ -215,7 +418,9 @@ def test_what_is_missing_is_named(world, tmp_path, capsys):
         (["--teacher", "hf", "--clip", str(tmp_path / "none")], "openai/clip-vit-base-patch16"),
         (["--subspace", "65"], "dim 65 is more than the 64 channels"),
         (["--subspace", "0"], "at least 1"),
-        (["--budget", "1kB"], "--budget: 2 frames of 64 channels need"),
+        (["--budget", "1kB"], "--budget: 2 frames of 4 channels need"),
+        (["--budget", "1kB", "--subspace", "8"], "--budget: 2 frames of 8 channels need"),
+        (["--check"], "no store of features"),
         (["--budget", "much"], "expected a size"),
     ):
         assert main([*command, *wrong]) == 1

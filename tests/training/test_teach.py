@@ -1,5 +1,6 @@
 """A teacher's outputs written down: budget, resumption, what the cameras see of them, and the command."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 from occkit.cli import main
 from occkit.cli.teach import parse_bytes
 from occkit.data import DataConfig, open_dataset
+from occkit.data.doctor import examine
 from occkit.data.teaching import read_teaching
 from occkit.errors import ConfigError, DataError
 from occkit.foundation import SimulatedSegmenterConfig, read_segments
@@ -139,8 +141,14 @@ def test_the_command_writes_what_a_student_reads(world, teacher, tmp_path, capsy
     save_pretrained(model, recipe, tmp_path / "model")
     command = ["teach", str(tmp_path / "model"), "--data", str(root), "--segments", "simulated"]
     assert main(command) == 0
-    assert main(command) == 0
-    assert "2 frames, 2 were there" in capsys.readouterr().out
+    assert main([*command, "--json", str(tmp_path / "t.json")]) == 0
+    said = capsys.readouterr().out
+    assert "2 frames, 2 were there" in said
+    told = json.loads((tmp_path / "t.json").read_text())
+    assert told["frames"] == told["cost"]["frames"] == 2
+    assert f"{100 * told['cost']['changed']:.3f} % of the visible voxels" in said
+    assert json.loads((root / "teaching/radocc/teaching.json").read_text())["cost"] == told["cost"]
+    assert examine(root / "teaching/radocc").healthy
     student = radocc.debug()
     sample = _frames(root, replace(student, max_train_frames=None), "train")[0]
     assert sample.teaching is not None

@@ -19,13 +19,14 @@ class Args:
     """Say what a data set folder is, and what is missing or wrong in it.
 
     Knows nuScenes (full, mini, generated) with Occ3D labels, SemanticKITTI, SSCBench-KITTI-360, NYUv2, label trees,
-    rig.json, runs, predictions, and single files. Exit status 0: no error (warnings are allowed); 1: errors.
+    rig.json, runs, predictions, what occkit features, teach and label write, and single files. Exit status 0: no
+    error (warnings are allowed); 1: errors.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
     """Folder or file."""
     frames: int = 20
-    """Frames that are opened and compared with the LiDAR; names and sizes are checked for all."""
+    """Frames that are opened, read to the last byte or compared with the LiDAR; names and sizes are checked for all."""
     all: bool = False
     """Open every frame."""
     json: Path | None = None

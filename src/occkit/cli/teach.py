@@ -1,7 +1,7 @@
 """Write what a trained teacher says about a data set, for students to learn from."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,8 @@ class Args:
     """Folder or hub id of the weights of a SAM or SAM 2, for --segments sam."""
     segments_out: Path | None = None
     """Folder for them; segments/simulated or segments/sam below the data by default."""
+    json: Path | None = None
+    """Also write sizes and what quantisation costs to this file."""
     code: Path | None = None
     """Your own recipe file, for a run whose classes come from it. Its code is run."""
 
@@ -51,6 +53,8 @@ def main(argv: list[str]) -> int:
     budget = None if args.budget is None else parse_bytes(args.budget)
     from occkit.data.datasets import open_dataset
     from occkit.data.frames import DataConfig
+    from occkit.data.teaching import note_cost
+    from occkit.files import write_json
     from occkit.foundation import SimulatedSegmenterConfig, segmenter_config
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.processes import process_device, process_state
@@ -70,6 +74,9 @@ def main(argv: list[str]) -> int:
             f"what quantisation costs, on {lost.frames} frames: {100 * lost.changed:.3f} % of the visible voxels have "
             f"another class, KL divergence {lost.divergence:.2e}"
         )
+        note_cost(folder, asdict(lost))
+        if args.json is not None:
+            write_json(args.json, {"frames": len(dataset), "bytes": size, "cost": asdict(lost)})
     if args.segments != "none" and state.is_main_process:
         config = DataConfig(cameras=recipe.data.cameras, load_depth=False)
         images = open_dataset(args.data, split=args.split, config=config)

@@ -220,6 +220,14 @@ class FrameDataset:
         """Return `global_from_ego` of a keyframe that `_beside` leads to or from."""
         raise NotImplementedError
 
+    def image_files(self, token: str) -> tuple[Path, ...]:
+        """Return the files of a frame's current images, in the order of `camera_names`.
+
+        Raises:
+            DataError: if what describes the frame is damaged.
+        """
+        return tuple(view.path for view in self._frame(token).views[0])
+
     def sample(self, index: int, *, seed: int | None = None) -> Sample:
         """Read one frame.
 

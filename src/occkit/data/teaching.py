@@ -21,6 +21,8 @@ from occkit.samples import Teaching
 Bits = Literal[8, 16]
 DESCRIPTION = "teaching.json"
 """File of a folder of teachings that says what made them."""
+COST = "cost"
+"""What of it says what quantisation took from them."""
 _AGAIN = "write it again with occkit teach"
 _TYPES: dict[int, type[np.unsignedinteger[Any]]] = {8: np.uint8, 16: np.uint16}
 
@@ -119,9 +121,19 @@ def describe_teaching(folder: Path, description: dict[str, Any]) -> None:
     path = folder / DESCRIPTION
     if path.is_file():
         found = read_json(path)
-        if found != description:
-            raise DataError(folder, f"holds teachings of {found}, not of {description}", "give a new folder")
+        made = {key: value for key, value in found.items() if key != COST} if isinstance(found, dict) else found
+        if made != description:
+            raise DataError(folder, f"holds teachings of {made}, not of {description}", "give a new folder")
         return
     if folder.is_dir() and any(folder.rglob("*.npz")):
         raise DataError(folder, "holds files that are no teachings of this model", "give a new folder")
     write_json(path, description)
+
+
+def note_cost(folder: Path, cost: dict[str, Any]) -> None:
+    """Keep in the description what quantisation took from the teachings of a folder.
+
+    Raises:
+        DataError: if there is no description.
+    """
+    write_json(folder / DESCRIPTION, read_json(folder / DESCRIPTION) | {COST: cost})

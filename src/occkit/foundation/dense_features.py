@@ -20,6 +20,11 @@ class FeatureExtractor(Protocol):
         """Channels."""
         ...
 
+    @property
+    def reads_names(self) -> bool:
+        """Whether token and cameras change the answer, as with a stand-in; if not, equal images have equal features."""
+        ...
+
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) of the map of an image of (height, width) pixels."""
         ...

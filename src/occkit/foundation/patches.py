@@ -58,6 +58,11 @@ class PatchFeatures(ABC):
         settings = {k: v for k, v in asdict(self.config).items() if k not in ("device", "batch_size")}
         return {"features": self.name} | settings
 
+    @property
+    def reads_names(self) -> bool:
+        """Token and cameras do not change the answer."""
+        return False
+
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the patches along the height and the width of an image."""
         rows, columns = (max(1, round(side / self.patch)) for side in self.config.size or image_size)

@@ -126,6 +126,11 @@ class Sam2Features:
         """Name and weights; not the device, which does not change the result."""
         return {"features": "sam2", "weights": self.config.weights}
 
+    @property
+    def reads_names(self) -> bool:
+        """Token and cameras do not change the answer."""
+        return False
+
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the cells along the height and the width, the same for every image."""
         return self.cells

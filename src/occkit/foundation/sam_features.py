@@ -67,6 +67,11 @@ class SamFeatures:
         """Name and weights; not the device, which does not change the result."""
         return {"features": "sam", "weights": self.config.weights}
 
+    @property
+    def reads_names(self) -> bool:
+        """Token and cameras do not change the answer."""
+        return False
+
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the patches along the height and the width of an image."""
         scale = self.side / max(image_size) / self.patch
@@ -161,6 +166,11 @@ class SimulatedSamFeatures:
         settings = asdict(config)
         settings["labeller"].pop("root")
         return {"features": "simulated_sam"} | settings
+
+    @property
+    def reads_names(self) -> bool:
+        """Stand-ins heed token and cameras."""
+        return True
 
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the cells along the height and the width of an image."""

@@ -112,6 +112,11 @@ class SimulatedFeatures:
         """Name and settings; not where the world lies."""
         return {"features": "simulated"} | settings_of(self.config)
 
+    @property
+    def reads_names(self) -> bool:
+        """Stand-ins heed token and cameras."""
+        return True
+
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the cells along the height and the width of an image."""
         rows, columns = (max(1, round(side / self.config.stride)) for side in image_size)

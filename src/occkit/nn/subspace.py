@@ -88,10 +88,34 @@ def svd_basis(text: Float[Tensor, "p c"], dim: int) -> Float[Tensor, "c k"]:
     """
     _check_text(text, dim)
     _, _, right = torch.linalg.svd(text.double(), full_matrices=True)
-    basis = right[:dim].T
+    return _with_signs(right[:dim].T).to(text.dtype).contiguous()
+
+
+def _with_signs(basis: Float[Tensor, "c k"]) -> Float[Tensor, "c k"]:
     # Either sign would do: the largest number of a column is positive.
-    signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
-    return (basis * signs).to(text.dtype).contiguous()
+    return basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+
+
+def pca_basis(moment: Float[Tensor, "c c"], dim: int) -> Float[Tensor, "c k"]:
+    """Return the orthonormal basis that keeps most of features: first eigenvectors of their second moment.
+
+    `U` maximises `sum_i |x_i U|^2`, which for unit vectors is the sum of the squared cosines between a feature and
+    what comes back of it. Nothing is centred: what all features have in common is kept, as directions from 0 are
+    what is compared.
+
+    Args:
+        moment: `sum_i x_i x_i^T`, best in float64.
+        dim: `k`, at most `c`.
+
+    Raises:
+        ConfigError: if `dim` is more than `c`.
+        ValueError: if a number is not finite.
+
+    Source: original.
+    """
+    _check_text(moment, dim)
+    _, vectors = torch.linalg.eigh(moment.double())
+    return _with_signs(vectors.flip(1)[:, :dim]).float().contiguous()
 
 
 def arccos_basis(

@@ -7,6 +7,7 @@ from occkit.data.convert_files import FORMATS, find_labels, read_label, recognis
 from occkit.data.datasets import DataConfig, open_dataset
 from occkit.data.doctor.kitti import examine_kitti, sequence_folders
 from occkit.data.doctor.labels import check_npz_label
+from occkit.data.doctor.made import examiner_of
 from occkit.data.doctor.nuscenes import examine_nuscenes, version_folder
 from occkit.data.doctor.nyuv2 import examine_nyuv2
 from occkit.data.doctor.report import Finding, Progress, Report, choose, relative
@@ -70,6 +71,8 @@ def _examine(report: Report, path: Path, frames: int | None, progress: Progress)
         for rig in choose([rig for files in drives.values() for rig in files], frames):
             examine_rig(report, rig)
         _open_with_reader(report, path, progress)
+    elif (examine_made := examiner_of(path)) is not None:
+        examine_made(report, path, frames, progress)
     elif _any(path, "labels.npz", "*/labels.npz", "*/*/labels.npz", "*/*/*/labels.npz"):
         _examine_labels(report, path, frames, progress)
     elif _any(path, "samples/*.npy", "*/occupancy/*.npy", "voxels/*.label", "*/voxels/*.label"):
@@ -141,5 +144,5 @@ def _not_recognised(report: Report, path: Path) -> None:
         path,
         f"not recognised as a data set: holds {inside}",
         "expected v1.0-*/ (nuScenes), sequences/ (SemanticKITTI), *_sync/ (SSCBench), NYUtrain/ (NYUv2), gts/, "
-        "rig.json, or a run",
+        "rig.json, a run, or what occkit features, teach or label wrote",
     )
