@@ -4,6 +4,7 @@ Every reader raises `DataError` and nothing else, whatever the file holds; array
 """
 
 import contextlib
+import glob
 import io
 import json
 import os
@@ -55,6 +56,12 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise DataError(path, f"cannot be written ({error.strerror})", "check the folder and the space left") from error
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed writers left beside a file; nobody else may be writing it."""
+    for left in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
