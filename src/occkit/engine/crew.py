@@ -1,7 +1,7 @@
 """What an engine is, and the plain one: every task in this process, one after the other."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -82,7 +82,7 @@ class LocalEngine:
     """Every task in this process, one after the other, in the order in which they were handed in."""
 
     @contextmanager
-    def open(self, stages: Sequence[Stage]) -> Iterator[Crew]:
+    def open(self, stages: Sequence[Stage]) -> Generator[Crew, None, None]:
         """Return the crew. See `Engine.open`."""
         yield _LocalCrew(stages)
 

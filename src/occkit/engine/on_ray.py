@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class RayEngine:
             raise ConfigError(f"RayEngine: expected workers and tries >= 1, rest_seconds >= 0, got {self}")
 
     @contextmanager
-    def open(self, stages: Sequence[Stage]) -> Iterator[Crew]:
+    def open(self, stages: Sequence[Stage]) -> Generator[Crew, None, None]:
         """Join or start a cluster and return the crew. See `Engine.open`.
 
         Raises:
@@ -66,7 +66,6 @@ def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        import ray.exceptions
     except ImportError as error:
         raise ConfigError(
             "--engine ray needs Ray, which is not installed; pip install occkit[ray], or take --engine local"
