@@ -1,15 +1,15 @@
-"""The label factory on engines: frames a second in this process and on a Ray cluster of this machine, and a dead worker.
+"""The label factory on engines: in this process and on a Ray cluster of this machine, and what a dead worker costs.
 
 The models are stand-ins that read a world's truth, so the figures are those of everything but the networks: reading,
 points, outliers, fusion, files, and what an engine costs.
 """
 
 import os
-import shutil
 import signal
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from occkit.world.generate import generate
 from occkit.world.presets import PRESETS
 
 NAME = "engine"
-SCENES, FRAMES, REPEATS = 2, 12, 3
+SCENES, FRAMES, REPEATS = 2, 8, 3
 
 
 @dataclass(frozen=True)
@@ -69,66 +69,69 @@ class MortalLabeller:
         return self.inner.label(images, token=token, cameras=cameras)
 
 
+@dataclass(frozen=True)
+class Times:
+    """Of one run, seconds."""
+
+    whole: float
+    """From the call to its end: making the workers, which import torch, included."""
+    frame: float
+    """Between two labels, on average from the first to the last: workers are there."""
+
+
 def run() -> list[Row]:
     """Measure; without Ray this process alone."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "world"
         generate(replace(PRESETS["nano"], frames=FRAMES), root, num_scenes=SCENES, seed=0)
         frames = open_dataset(root, split="all", config=DataConfig(load_depth=False))
-        here = _repeated(frames, LocalEngine())
-        rows = [_row("labels, in this process", here, None, frames)]
+        here = [_make(frames, LocalEngine()) for _ in range(REPEATS)]
+        rows = _rows("in this process", here, None, frames)
         with _cluster() as there:
             if not there:
                 return rows
             for workers in (1, 2):
-                found = _repeated(frames, RayEngine(workers=workers))
-                rows.append(_row(f"labels, Ray with {workers} workers", found, here, frames))
-                died = _repeated(frames, RayEngine(workers=workers), dies=True)
-                rows.append(_row(f"labels, Ray with {workers} workers, one of which is killed", died, found, frames))
+                engine = RayEngine(workers=workers)
+                found = [_make(frames, engine) for _ in range(REPEATS)]
+                rows += _rows(f"on Ray with {workers} workers", found, here, frames)
+            died = [_make(frames, engine, dies=True) for _ in range(REPEATS)]
+            rows += _rows("on Ray with 2 workers, one of which is killed halfway", died, here, frames)
         return rows
 
 
-def _repeated(frames: FrameDataset, engine: Engine, *, dies: bool = False) -> list[float]:
-    """Return the seconds of each repeat, from the start of the factory to its end."""
-    times: list[float] = []
-    for _ in range(REPEATS):
-        with tempfile.TemporaryDirectory() as folder:
-            mortal = Mortal(frames.root)
-            if dies:
-                mortal = Mortal(frames.root, frames.tokens[len(frames) // 2], Path(folder) / "died")
-            times.append(_timed(lambda out=Path(folder) / "out", who=mortal: _make(frames, out, who, engine)))
-    return times
-
-
-def _make(frames: FrameDataset, folder: Path, labeller: Mortal, engine: Engine) -> None:
+def _make(frames: FrameDataset, engine: Engine, *, dies: bool = False) -> Times:
+    """Make the labels of all frames in a new folder."""
     config = FactoryConfig(stride=1, outliers=LonelyPoints())
     depth = SimulatedDepthConfig.realistic(frames.root).build
-    made = make_labels(frames, folder, depth=depth, labeller=labeller, config=config, engine=engine, progress=False)
-    if made.written != len(frames) or made.skipped:
-        raise AssertionError(f"engine: {made.written} of {len(frames)} labels, skipped {dict(made.skipped)}")
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        mortal = Mortal(frames.root)
+        if dies:
+            mortal = Mortal(frames.root, frames.tokens[len(frames) // 2], folder / "died")
+        started = time.perf_counter()
+        made = make_labels(
+            frames, folder / "out", depth=depth, labeller=mortal, config=config, engine=engine, progress=False
+        )
+        whole = time.perf_counter() - started
+        if made.written != len(frames) or made.skipped:
+            raise AssertionError(f"engine: {made.written} of {len(frames)} labels, skipped {dict(made.skipped)}")
+        ends = [path.stat().st_mtime for path in (folder / "out").glob("gts/*/*/labels.npz")]
+    return Times(whole=whole, frame=(max(ends) - min(ends)) / (len(ends) - 1))
 
 
-def _timed(function: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def _row(what: str, times: list[float], plain: list[float] | None, frames: FrameDataset) -> Row:
-    """Return the row of a run of all frames: the median of the repeats, and all of them."""
-    middle, other = sorted(times)[len(times) // 2], None if plain is None else sorted(plain)[len(plain) // 2]
-    extra = {f"seconds_{i}": seconds for i, seconds in enumerate(times)}
-    return Row(
-        name=NAME,
-        what=what,
-        shapes=f"{len(frames)} frames of {len(frames.camera_names)} images, {'x'.join(map(str, frames.grid.shape))}",
-        dtype="int16",
-        ours=middle,
-        plain=other,
-        ratio=None if other is None else other / middle,
-        extra=extra | {"frames_a_second": len(frames) / middle, "load_average": os.getloadavg()[0]},
-    )
+def _rows(where: str, times: list[Times], plain: list[Times] | None, frames: FrameDataset) -> list[Row]:
+    """Return a row for whole runs and one for a frame: medians of the repeats, and all of them."""
+    shapes = f"{len(frames)} frames of {len(frames.camera_names)} images, {'x'.join(map(str, frames.grid.shape))}"
+    rows: list[Row] = []
+    for what, name in (("labels of all frames", "whole"), ("a further label", "frame")):
+        found = [getattr(one, name) for one in times]
+        ours = statistics.median(found)
+        other = None if plain is None else statistics.median(getattr(one, name) for one in plain)
+        extra = {f"repeat_{i}": seconds for i, seconds in enumerate(found)} | {"load_average": os.getloadavg()[0]}
+        ratio = None if other is None else other / ours
+        shared = {"name": NAME, "shapes": shapes, "dtype": "int16", "extra": extra}
+        rows.append(Row(what=f"{what} {where}", ours=ours, plain=other, ratio=ratio, **shared))
+    return rows
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Shared by every test: shapes and types of public signatures are checked while the suite runs."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ def cluster():
     """One Ray cluster of two cores on this machine, for all tests that want one; without Ray they are skipped."""
     ray = pytest.importorskip("ray")
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
+    # Workers import the modules of the tests.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()

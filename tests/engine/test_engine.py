@@ -123,7 +123,7 @@ def test_an_address_where_nobody_answers_is_named():
     if ray.is_initialized():
         pytest.skip("this process is in a cluster already")
     with (
-        pytest.raises(ConfigError, match="no cluster at 127.0.0.1:1 .*ray start"),
+        pytest.raises(ConfigError, match=r"no cluster at 127\.0\.0\.1:1 .*ray start"),
         crew_of(RayEngine(address="127.0.0.1:1")),
     ):
         pass

@@ -227,6 +227,9 @@ class _RayCrew:
 
     def _died(self, job: _Job, error: Exception) -> Outcome | None:
         """Give the task of a dead worker to another, or give it up."""
+        if "creation task" in str(error):
+            # Not a death: it was never made, for example because a machine lacks a module.
+            raise OcckitError(f"a worker of stage {job.stage} cannot be made ({_line(error)})")
         job.deaths += 1
         job.worker = None
         self._deaths_in_a_row += 1
@@ -243,4 +246,5 @@ class _RayCrew:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) < 400 else f'{text[:150]} ... {text[-200:]}'}"
