@@ -88,9 +88,8 @@ def main() -> None:
     """Print the tables."""
     seconds, sizes = measured()
     frames = HOURS * 3600 * RATE
-    print(
-        f"{HOURS} hours at {RATE:g} keyframes a second: {frames / 1e6:.1f} M frames, {CAMERAS * frames / 1e6:.1f} M images\n"
-    )
+    images = CAMERAS * frames
+    print(f"{HOURS} hours at {RATE:g} keyframes a second: {frames / 1e6:.1f} M frames, {images / 1e6:.1f} M images\n")
     print("| measured | a frame | all frames |\n|---|---|---|")
     for what, one in seconds.items():
         print(f"| {what} | {one:.2f} core-s | {one * frames / 3600:,.0f} core-h |")
@@ -98,9 +97,8 @@ def main() -> None:
         print(f"| {what} | {size / 1e6:.2f} MB | {size * frames / 1e12:.1f} TB |")
     core = sum(one for what, one in seconds.items() if what != "outliers, lonely")
     quick = core - seconds["outliers, statistical"] + seconds["outliers, lonely"]
-    print(
-        "\n| assumed networks | GPU-s a frame | GPU-h | core-h, statistical / lonely | cores a GPU keeps busy |\n|---|---|---|---|---|"
-    )
+    heads = ("assumed networks", "GPU-s a frame", "GPU-h", "core-h, statistical / lonely", "cores a GPU keeps busy")
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     looks = {
         f"depth, SAM, detector asked {len(WORD_VOCABULARY.calls)} questions (words)": len(WORD_VOCABULARY.calls),
         f"depth, SAM, detector asked {len(OCCNERF_VOCABULARY.calls)} questions (occnerf)": len(
