@@ -78,9 +78,9 @@ def test_an_unreadable_image_is_named_and_the_others_are_predicted(world, source
     assert len(list((tmp_path / "out").glob("*.npz"))) == 3
     with pytest.raises(DataError, match=r"\.(jpg|png)"):
         spread_evaluation(source, frames, PROTOCOLS, LocalEngine())
+    other = from_pretrained(source.run)[0]
+    torch.nn.init.zeros_(next(other.parameters()))
     with pytest.raises(DataError, match="another model"):
-        other = from_pretrained(source.run)[0]
-        torch.nn.init.zeros_(next(other.parameters()))
         write_predictions(other, frames, tmp_path / "out", progress=False)
 
 
