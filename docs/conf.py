@@ -9,7 +9,7 @@ from typing import Any
 NAVIGATION: dict[str, tuple[str, ...]] = {
     "Start": ("docs/first_five_minutes", "docs/concepts", "docs/own_car", "docs/faq"),
     "Numbers": ("docs/protocols", "results/*", "benchmarks/README"),
-    "Data": ("docs/files", "docs/world", "docs/labels", "docs/features", "docs/foundation"),
+    "Data": ("docs/files", "docs/world", "docs/labels", "docs/scale", "docs/features", "docs/foundation"),
     "Use": ("docs/viewing", "docs/figures", "docs/export", "docs/sharing"),
     "Systems": (
         "docs/lift",

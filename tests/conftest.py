@@ -1,6 +1,7 @@
 """Shared by every test: shapes and types of public signatures are checked while the suite runs."""
 
 import os
+import sys
 from pathlib import Path
 
 # Workers share the cores (`pytest -n`). Set before torch is imported; processes that tests start inherit it.
@@ -23,3 +24,15 @@ def real_frame() -> Path:
     if not (folder / "rig.json").is_file():
         pytest.skip("no real frame: set OCCKIT_REAL to the folder that holds nuscenes-scene-0061/rig.json")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """One Ray cluster of two cores on this machine, for all tests that want one; without Ray they are skipped."""
+    ray = pytest.importorskip("ray")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
+    # Workers import the modules of the tests.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield ray
+    ray.shutdown()

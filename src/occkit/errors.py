@@ -14,6 +14,10 @@ class DataError(OcckitError):
         self.remedy = remedy
         super().__init__(f"{path}: {problem}" + (f" -- {remedy}" if remedy else ""))
 
+    def __reduce__(self) -> "tuple[type[DataError], tuple[str, str, str]]":
+        # A worker's error reaches the process that asked: an exception is unpickled with the arguments of its __init__.
+        return type(self), (self.path, self.problem, self.remedy)
+
 
 class ConfigError(OcckitError):
     """A recipe, option or argument has a value that cannot work."""

@@ -4,6 +4,7 @@ Every reader raises `DataError` and nothing else, whatever the file holds; array
 """
 
 import contextlib
+import glob
 import io
 import json
 import os
@@ -111,6 +112,12 @@ def remove_partials(folder: Path, *, age: float = 3600.0) -> int:
 def _beside(path: Path) -> Path:
     # Random as well: processes of several machines may have the same number.
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(4)}{PARTIAL}")
+
+
+def remove_partials_of(path: Path) -> None:
+    """Remove what killed writers left beside a file; nobody else may be writing it."""
+    for left in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*{PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:

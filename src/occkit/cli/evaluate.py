@@ -54,6 +54,12 @@ class Args:
     """Interpolate between voxels for a point's score; else it is that of the voxel the point lies in."""
     per_class: bool = False
     """Also print a table of the classes."""
+    engine: Literal["local", "ray"] = "local"
+    """Who does the work: this process (and those of torchrun), or a Ray cluster (pip install occkit[ray])."""
+    workers: int | None = None
+    """With --engine ray: how many; by default one a GPU, or one a core where there is none."""
+    address: str | None = None
+    """With --engine ray: auto or HOST:PORT of a cluster that sees the same folders; by default one of this machine."""
     json: Path | None = None
     """Write the figures to this file; fractions, 0..1."""
     code: Path | None = None
@@ -115,6 +121,10 @@ def _usage_problem(args: Args) -> str | None:
         return f"--retrieval takes one folder, got {len(args.retrieval)}"
     if args.retrieval_trilinear and args.retrieval is None:
         return "--retrieval-trilinear goes with --retrieval"
+    if args.engine == "ray" and (args.depth or args.visibility or args.retrieval is not None):
+        return "--engine ray scores protocols; give --depth, --visibility and --retrieval in a call without it"
+    if args.engine == "local" and (args.workers is not None or args.address is not None):
+        return "--workers and --address go with --engine ray"
     if args.origins is not None and args.labels is None:
         return "--origins goes with --labels; a data set has its own"
     return None
@@ -132,27 +142,55 @@ def _evaluate(args: Args) -> "tuple[Evaluator, Evaluator | None]":
     options: dict[str, Any] = {"mask": args.mask, "progress": True}
     labels: LabelSource
     tokens: list[str] | None = None
-    if args.run is not None and args.data is not None:
+    if args.run is not None and args.data is not None and args.engine == "ray":
+        evaluator, labels = _spread_run(args, args.run, args.data)
+    elif args.run is not None and args.data is not None:
         model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
         dataset = labels = open_dataset(args.data, split=args.split, config=recipe.data)
         evaluator = evaluate.evaluate_model(model, dataset, args.protocol, **options)
     else:
         assert args.predictions is not None
         if args.data is not None:
-            labels = open_dataset(args.data, split=args.split, config=DataConfig())
+            labels = open_dataset(args.data.absolute(), split=args.split, config=DataConfig())
         else:
             assert args.labels is not None
-            labels = LabelsFolder(args.labels, origins=args.origins)
+            labels = LabelsFolder(args.labels.absolute(), origins=args.origins)
         tokens = evaluate.match_tokens(args.predictions, labels, allow_missing=args.allow_missing)
         if len(tokens) < len(labels.tokens):
             print(f"{len(labels.tokens) - len(tokens)} of {len(labels.tokens)} labelled frames have no prediction")
-        evaluator = evaluate.evaluate_predictions(
-            args.predictions, labels, args.protocol, allow_missing=args.allow_missing, **options
-        )
+        options["allow_missing"] = args.allow_missing
+        if args.engine == "ray":
+            evaluator = _spread_predictions(args, args.predictions, labels, options)
+        else:
+            evaluator = evaluate.evaluate_predictions(args.predictions, labels, args.protocol, **options)
+        del options["allow_missing"]
     if args.data is None or not evaluate.is_generated_world(args.data):
         return evaluator, None
     prior = evaluate.fit_prior(open_dataset(args.data, split="train", config=DataConfig()), progress=True)
     return evaluator, evaluate.evaluate_prior(prior, labels, args.protocol, tokens=tokens, **options)
+
+
+def _spread_run(args: Args, run: str, data: Path) -> "tuple[Evaluator, LabelSource]":
+    """Score a run on a cluster; this process needs the recipe only."""
+    from occkit.data.datasets import open_dataset
+    from occkit.engine import choose_engine
+    from occkit.training.checkpoint import open_recipe
+    from occkit.training.spread import ModelSource, spread_evaluation
+
+    where, recipe = open_recipe(run, code=args.code)
+    dataset = open_dataset(data.absolute(), split=args.split, config=recipe.data)
+    source = ModelSource(run=where, code=None if args.code is None else args.code.absolute())
+    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
+    return spread_evaluation(source, dataset, args.protocol, engine, mask=args.mask, progress=True), dataset
+
+
+def _spread_predictions(args: Args, folder: Path, labels: "LabelSource", options: dict[str, Any]) -> "Evaluator":
+    """Score a folder of predictions on a cluster."""
+    from occkit.engine import choose_engine
+    from occkit.training.spread import spread_evaluation
+
+    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
+    return spread_evaluation(folder, labels, args.protocol, engine, **options)
 
 
 def _evaluate_depth(args: Args) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Write pseudo-labels of a data set or of an own rig, from its images alone."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -10,7 +12,7 @@ import tyro
 from occkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from occkit.data.frames import FrameDataset
+    from occkit.data.frames import FrameDataset, Split
     from occkit.foundation import DepthEstimator, SemanticLabeller, SimulatedDepthConfig, SimulatedLabellerConfig
     from occkit.labels import FactoryConfig
 
@@ -22,7 +24,7 @@ A depth model and a labeller look at each image; the points of 13 earlier frames
 take a vote. On a generated world stand-ins with the faults of real models do that (--teacher simulated), elsewhere the
 models themselves (--teacher hf). A LiDAR without models is enough for geometry (--depth lidar --one-class others).
 A recipe trains on the result with --data.labels FOLDER. What is there already is kept, so an interrupted call is
-continued by repeating it.
+continued by repeating it, with the same bytes.
 """
 
 
@@ -86,6 +88,14 @@ class Args:
     """Voxels without points are free, or free only where a ray passes and unknown elsewhere."""
     keep_images: bool = False
     """Also write the classes of the pixels, for losses on rendered images."""
+    device: str | None = None
+    """Where networks run: cpu, cuda, cuda:1; by default the GPU, if there is one."""
+    engine: Literal["local", "ray"] = "local"
+    """Who does the work: this process, or a Ray cluster (pip install occkit[ray]); the same files either way."""
+    workers: int | None = None
+    """With --engine ray: workers that hold the models; by default one a GPU, or one a core where there is none."""
+    address: str | None = None
+    """With --engine ray: auto or HOST:PORT of a cluster that sees the same folders; by default one of this machine."""
     points: Path | None = None
     """Keep the points of every frame in this folder, and take those that are there: labels fused in another way, from
     the same models, need no model again."""
@@ -103,12 +113,15 @@ def main(argv: list[str]) -> int:
         return 2
     from occkit.data.datasets import open_dataset
     from occkit.data.frames import DataConfig
+    from occkit.engine import choose_engine
     from occkit.files import write_json
     from occkit.labels import make_labels
     from occkit.labels.quality import score_labels
 
+    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
     root = args.data or args.rig
     assert root is not None
+    root = root.absolute()
     frames = open_dataset(root, split=args.split, config=DataConfig(load_depth=False))
     depth, labeller = _depth(args, frames), _labeller(args, frames)
     config = _config(args)
@@ -120,6 +133,7 @@ def main(argv: list[str]) -> int:
         config=config,
         keep_images=args.keep_images,
         points=args.points,
+        engine=engine,
     )
     print(f"{made.written} labels{f', {made.kept} were there' if made.kept else ''}: {args.out}")
     for token, reason in made.skipped.items():
@@ -153,25 +167,35 @@ def _config(args: Args) -> "FactoryConfig":
     return FactoryConfig(stride=args.stride, max_depth=args.max_depth, outliers=outliers, fusion=fusion)
 
 
-def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
-    from occkit.data.datasets import open_dataset
-    from occkit.data.frames import DataConfig
-    from occkit.foundation import LidarDepthConfig, SimulatedDepthConfig, TransformersDepthConfig
+def _depth(args: Args, frames: "FrameDataset") -> "Callable[[], DepthEstimator]":
+    """Return what makes the depth estimator, in the process that is to ask it."""
+    from occkit.foundation import SimulatedDepthConfig, TransformersDepthConfig
+    from occkit.training.processes import build_on
 
     if args.depth == "lidar":
-        swept = open_dataset(frames.root, split=args.split, config=DataConfig(load_points=True, load_depth=False))
-        places = {token: index for index, token in enumerate(swept.tokens)}
-        return LidarDepthConfig().build(lambda token: swept.sample(places[token]).points if token in places else None)
+        return partial(_lidar_depth, frames.root, args.split)
     if args.teacher == "simulated":
-        return _stand_in(SimulatedDepthConfig, args, frames).build()
+        return _stand_in(SimulatedDepthConfig, args, frames).build
     if args.depth_weights is None:
         raise ConfigError("--teacher hf needs --depth-weights FOLDER, or --depth lidar")
-    return TransformersDepthConfig(
+    config = TransformersDepthConfig(
         weights=args.depth_weights, canonical_focal=args.canonical_focal, canonical_size=args.canonical_size
-    ).build()
+    )
+    return partial(build_on, config, args.device)
 
 
-def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
+def _lidar_depth(root: Path, split: "Split") -> "DepthEstimator":
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.foundation import LidarDepthConfig
+
+    swept = open_dataset(root, split=split, config=DataConfig(load_points=True, load_depth=False))
+    places = {token: index for index, token in enumerate(swept.tokens)}
+    return LidarDepthConfig().build(lambda token: swept.sample(places[token]).points if token in places else None)
+
+
+def _labeller(args: Args, frames: "FrameDataset") -> "Callable[[], SemanticLabeller]":
+    """Return what makes the labeller, in the process that is to ask it."""
     from dataclasses import replace
 
     from occkit.foundation import (
@@ -183,11 +207,12 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
         detector_config,
         segmenter_config,
     )
+    from occkit.training.processes import build_on
 
     if args.one_class is not None:
-        return OneClassLabellerConfig(name=args.one_class, taxonomy=frames.taxonomy.name).build()
+        return OneClassLabellerConfig(name=args.one_class, taxonomy=frames.taxonomy.name).build
     if args.teacher == "simulated":
-        return replace(_stand_in(SimulatedLabellerConfig, args, frames), sky=not args.no_sky).build()
+        return replace(_stand_in(SimulatedLabellerConfig, args, frames), sky=not args.no_sky).build
     if args.detector is None or args.sam is None:
         raise ConfigError(
             "--teacher hf needs --detector and --sam, folders or hub ids of their weights, or --one-class CLASS"
@@ -196,7 +221,7 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
     if args.no_sky:
         vocabulary = vocabulary.without_sky()
     detector, sam = detector_config(args.detector), segmenter_config(args.sam)
-    return GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary).build()
+    return partial(build_on, GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary), args.device)
 
 
 def _stand_in(kind: type[T], args: Args, frames: "FrameDataset") -> T:

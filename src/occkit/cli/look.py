@@ -63,6 +63,8 @@ class Args:
     """Folder or hub id of a SAM or SAM 2, for --teacher hf with --masks or --features."""
     encoder: str | None = None
     """Folder or hub id of a DINOv2, DINOv3, SAM or SAM 2, for --teacher hf --features; --sam by default."""
+    device: str | None = None
+    """Where networks run: cpu, cuda, cuda:1; by default the GPU, if there is one."""
     json: Path | None = None
     """Also write what it cost to this file: frames, milliseconds a frame, bytes."""
 
@@ -103,6 +105,7 @@ def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
     from dataclasses import replace
 
     from occkit.foundation import SimulatedDepthConfig, SimulatedStereoConfig, TransformersDepthConfig
+    from occkit.training.processes import build_on
 
     if args.teacher == "simulated" and args.depth == "stereo":
         return replace(_stand_in(SimulatedStereoConfig, args, frames), seed=args.seed).build()
@@ -115,7 +118,7 @@ def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
         )
     if args.depth_weights is None:
         raise ConfigError("--teacher hf --depth mono needs --depth-weights FOLDER")
-    return TransformersDepthConfig(weights=args.depth_weights).build()
+    return build_on(TransformersDepthConfig(weights=args.depth_weights), args.device)
 
 
 def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
@@ -128,6 +131,7 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
         one_word_per_call,
         segmenter_config,
     )
+    from occkit.training.processes import build_on
 
     if args.teacher == "simulated":
         labeller = _stand_in(SimulatedLabellerConfig, args, frames)
@@ -136,13 +140,14 @@ def _labeller(args: Args, frames: "FrameDataset") -> "SemanticLabeller":
         raise ConfigError("--teacher hf --masks needs --detector and --sam, folders or hub ids of their weights")
     vocabulary = one_word_per_call("classes", frames.taxonomy)
     detector, sam = detector_config(args.detector), segmenter_config(args.sam)
-    return GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary).build()
+    return build_on(GroundedSamConfig(detector=detector, sam=sam, vocabulary=vocabulary), args.device)
 
 
 def _extractor(args: Args, frames: "FrameDataset") -> "FeatureExtractor":
     from dataclasses import replace
 
     from occkit.foundation import SimulatedSamFeaturesConfig, vision_features_config
+    from occkit.training.processes import build_on
 
     if args.teacher == "simulated":
         config = _stand_in(SimulatedSamFeaturesConfig, args, frames)
@@ -150,7 +155,7 @@ def _extractor(args: Args, frames: "FrameDataset") -> "FeatureExtractor":
     weights = args.encoder or args.sam
     if weights is None:
         raise ConfigError("--teacher hf --features needs --sam or --encoder, a folder or hub id of weights")
-    return vision_features_config(weights).build()
+    return build_on(vision_features_config(weights), args.device)
 
 
 def _stand_in(kind: "type[T]", args: Args, frames: "FrameDataset") -> "T":

@@ -9,6 +9,7 @@ import tyro
 
 if TYPE_CHECKING:
     from occkit.data.datasets import FrameDataset, Split
+    from occkit.engine import Engine
     from occkit.metrics.agreement import LidarAgreement
     from occkit.samples import Occupancy, Sample
     from occkit.training.recipe import Recipe
@@ -46,6 +47,12 @@ class Args:
     """Draw only so many frames, evenly spread; all frames are predicted."""
     json: Path | None = None
     """Also write the agreement with the LiDAR to this file; fractions, 0..1."""
+    engine: Literal["local", "ray"] = "local"
+    """Who does the work: this process (and those of torchrun), or a Ray cluster (pip install occkit[ray])."""
+    workers: int | None = None
+    """With --engine ray: workers that hold the model; by default one a GPU, or one a core where there is none."""
+    address: str | None = None
+    """With --engine ray: auto or HOST:PORT of a cluster that sees the same folders; by default one of this machine."""
     code: Path | None = None
     """Your own recipe file, for a run whose classes come from it. Its code is run."""
 
@@ -56,6 +63,11 @@ def main(argv: list[str]) -> int:
     if (args.data is None) == (args.rig is None):
         print("occkit predict: give either --data ROOT or --rig RIG.json (occkit predict --help)", file=sys.stderr)
         return 2
+    from occkit.engine import choose_engine
+
+    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
+    if args.engine == "ray":
+        return _spread(args, engine)
     from accelerate import PartialState
 
     from occkit.training.checkpoint import from_pretrained
@@ -71,6 +83,24 @@ def main(argv: list[str]) -> int:
         kept = len(dataset) - written
         print(f"predicted {len(dataset)} frames{f' ({kept} were there)' if kept and state.num_processes == 1 else ''}")
         _report(args, recipe, dataset, root)
+    return 0
+
+
+def _spread(args: Args, engine: "Engine") -> int:
+    """Predict on a cluster; this process needs the recipe only."""
+    from occkit.training.checkpoint import open_recipe
+    from occkit.training.spread import ModelSource, spread_predictions
+
+    root = args.data or args.rig
+    assert root is not None
+    root = root.absolute()
+    run, recipe = open_recipe(args.run, code=args.code)
+    dataset = open_frames(root, args.split, recipe)
+    code = None if args.code is None else args.code.absolute()
+    written = spread_predictions(ModelSource(run=run, code=code), dataset, args.out, engine)
+    kept = len(dataset) - written
+    print(f"predicted {len(dataset)} frames{f' ({kept} were there)' if kept else ''}")
+    _report(args, recipe, dataset, root)
     return 0
 
 

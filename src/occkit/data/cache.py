@@ -27,6 +27,10 @@ class ByteCache:
         self._items: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> "tuple[type[ByteCache], tuple[int]]":
+        # Another process gets the limit, not what was kept.
+        return ByteCache, (self.max_bytes,)
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the value kept under `key`, or make it. Two threads may make the same value; one of them is kept."""
         kept = self._items.get(key, _MISSING)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +66,7 @@ class NuScenesDataset(FrameDataset):
         self.camera_names = choose_cameras(root, config.cameras, self.tables.cameras)
         self._open_features()
         self._scene_of = {token: name for name, tokens in self.tables.scenes.items() for token in tokens}
-        self._has_file = lru_cache(maxsize=None)(_listing)
+        self._has_file = _Listings()
         scenes = select_scenes(root, split, self.tables)
         tokens = [token for name in scenes for token in self.tables.scenes[name]]
         self._check_recordings(tokens)
@@ -215,12 +214,23 @@ class NuScenesDataset(FrameDataset):
         return torch.cat([xyz, (raw[:, 3:4] / 255).clamp(0, 1)], dim=1)
 
 
-def _listing(folder: Path) -> frozenset[str]:
+class _Listings:
     """Names in a folder; one listing instead of a question a file, which a network disk would answer slowly."""
-    try:
-        return frozenset(os.listdir(folder))
-    except OSError:
-        return frozenset()
+
+    def __init__(self) -> None:
+        self._names: dict[Path, frozenset[str]] = {}
+
+    def __call__(self, folder: Path) -> frozenset[str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self._names[folder] = frozenset()
+        return self._names[folder]
+
+    def __reduce__(self) -> "tuple[type[_Listings], tuple[()]]":
+        # Another process lists for itself.
+        return _Listings, ()
 
 
 def _version_folder(root: Path, split: Split) -> Path:

@@ -2,10 +2,27 @@
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from occkit.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def on_device(config: T, device: str) -> T:
+    """Return the settings of a guest with every `device` in them, its parts' too, set to this one."""
+    changes: dict[str, object] = {}
+    for place in fields(cast(Any, config)):
+        value = getattr(config, place.name)
+        if place.name == "device":
+            changes["device"] = device
+        elif is_dataclass(value) and not isinstance(value, type):
+            moved = on_device(value, device)
+            if moved != value:
+                changes[place.name] = moved
+    return replace(cast(Any, config), **changes) if changes else config
 
 
 def load_model(

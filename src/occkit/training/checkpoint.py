@@ -122,6 +122,26 @@ def from_pretrained(
     return load_run(folder if folder.is_dir() else _download(str(name)), code=code, device=device)
 
 
+def open_recipe(name: Path | str, *, code: Path | None = None) -> tuple[str, Recipe]:
+    """Return where a model is, for another process's `from_pretrained`, and its recipe; no model is built.
+
+    Args:
+        name: a folder, or a hub id, which is fetched.
+        code: as in `from_pretrained`.
+
+    Returns:
+        The absolute path of a folder, or the hub id as it is: other machines fetch their own.
+
+    Raises:
+        DataError: if the folder has no recipe.
+        ConfigError: as `from_pretrained`.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return str(folder.absolute()), read_recipe(folder, code=code)
+    return str(name), read_recipe(_download(str(name)), code=code)
+
+
 def load_run(
     run: Path | str,
     *,

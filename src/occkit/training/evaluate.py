@@ -34,6 +34,9 @@ S = TypeVar("S")
 Volume = npt.NDArray[np.uint8]
 Frame = tuple[str, Volume, Occupancy]
 
+SOURCE = "predictions.json"
+"""File of a folder of predictions that says whose they are."""
+
 
 def iterate_predictions(
     model: nn.Module,
@@ -92,20 +95,29 @@ def write_predictions(model: nn.Module, dataset: FrameDataset, folder: Path, *, 
     """
     state = process_state()
     source = {"weights_sha256": fingerprint(model)}
-    marker = folder / "predictions.json"
-    if marker.is_file() and read_json(marker) != source:
-        raise DataError(folder, "holds predictions of another model", "give a new folder")
-    if not marker.is_file() and folder.is_dir() and any(folder.rglob("*.npz")):
-        raise DataError(folder, "holds files that are not this model's", "give a new folder")
+    check_folder(folder, source)
     state.wait_for_everyone()
     if state.is_main_process:
-        write_json(marker, source)
+        write_json(folder / SOURCE, source)
     missing = [t for t in share(dataset.tokens) if not prediction_path(folder, t).is_file()]
     show = progress and state.is_main_process
     for token, semantics in predict_dataset(model, dataset, tokens=missing, progress=show):
         write_prediction(folder, token, semantics)
     state.wait_for_everyone()
     return len(missing)
+
+
+def check_folder(folder: Path, source: dict[str, str]) -> None:
+    """Refuse a folder that holds predictions of another model.
+
+    Raises:
+        DataError: if it does.
+    """
+    marker = folder / SOURCE
+    if marker.is_file() and read_json(marker) != source:
+        raise DataError(folder, "holds predictions of another model", "give a new folder")
+    if not marker.is_file() and folder.is_dir() and any(folder.rglob("*.npz")):
+        raise DataError(folder, "holds files that are not this model's", "give a new folder")
 
 
 def evaluate_model(
@@ -127,7 +139,7 @@ def evaluate_model(
     """
     show = progress and process_state().is_main_process
     predictions = predict_dataset(model, dataset, tokens=share(dataset.tokens), progress=show)
-    frames = ((token, semantics, _label(dataset, token)) for token, semantics in predictions)
+    frames = ((token, semantics, label_of(dataset, token)) for token, semantics in predictions)
     return _score(frames, dataset, protocols, mask)
 
 
@@ -156,7 +168,7 @@ def evaluate_predictions(
     tokens = match_tokens(folder, labels, allow_missing=allow_missing)
 
     def read(token: str) -> Frame:
-        label = _label(labels, token)
+        label = label_of(labels, token)
         return token, read_prediction(prediction_path(folder, token), shape=label.grid.shape), label
 
     mine = share(tokens)
@@ -209,7 +221,7 @@ def evaluate_prior(
     volume = prior.predict()
     mine = share(labels.tokens if tokens is None else tokens)
     show = progress and process_state().is_main_process
-    frames = _ahead(lambda token: (token, volume, _label(labels, token)), mine)
+    frames = _ahead(lambda token: (token, volume, label_of(labels, token)), mine)
     return _score(_bar(frames, len(mine), "evaluating the prior", show=show), labels, protocols, mask)
 
 
@@ -230,7 +242,12 @@ def _score(frames: Iterator[Frame], labels: LabelSource, protocols: Sequence[str
     return evaluator
 
 
-def _label(labels: LabelSource, token: str) -> Occupancy:
+def label_of(labels: LabelSource, token: str) -> Occupancy:
+    """Return the label of a frame.
+
+    Raises:
+        DataError: if it has none.
+    """
     label = labels.label(token)
     if label is None:
         raise DataError(token, "this frame has no label", "choose a split that has labels, such as val")

@@ -3,12 +3,22 @@
 import atexit
 import os
 import time
-from typing import Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from accelerate import Accelerator, PartialState
 
 from occkit.errors import ConfigError
+from occkit.foundation.weights import on_device
+
+
+class Buildable(Protocol):
+    """The settings of something that can be built."""
+
+    def build(self) -> Any:
+        """Build it."""
+        ...
+
 
 _REST_SECONDS = 0.5
 """How long a process of several waits before it ends; its threads need milliseconds."""
@@ -31,6 +41,36 @@ def process_state() -> PartialState:
 def process_device() -> torch.device:
     """Return the device of this process: its GPU, or the CPU."""
     return cast(torch.device, process_state().device)
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """Return the device that a user names, or that of this process.
+
+    Raises:
+        ConfigError: if torch does not know it or the machine does not have it.
+    """
+    if name is None:
+        return process_device()
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name}: cannot be used ({reason}); take cpu, cuda, cuda:1 or mps") from error
+    return device
+
+
+def build_on(config: Buildable, device: str | None) -> Any:
+    """Build a guest whose networks run on a device, chosen in the process that builds it.
+
+    Args:
+        config: of `occkit.foundation`; one without a network has no device and is built as it is.
+        device: as in `chosen_device`.
+
+    Raises:
+        ConfigError: if the device or the weights cannot be used.
+    """
+    return on_device(config, str(chosen_device(device))).build()
 
 
 def make_accelerator(precision: Literal["fp32", "bf16", "fp16"]) -> Accelerator:
