@@ -40,11 +40,13 @@ weights: .venv/core
 	  --system.image-steps 700 --evaluate-every 3000 --max-train-frames None
 	rm -rf build/weights/half build/weights/shipped
 	$(BIN)/occkit share build/weights/run --to occkit/lift-nano --license apache-2.0 --half --dry-run build/weights/half
-	$(BIN)/occkit evaluate build/weights/half --data build/weights/world --json build/weights/half/evaluation.json
+	$(BIN)/occkit evaluate build/weights/half --data build/weights/world --protocol occ3d rayiou \
+	  --json build/weights/half/evaluation.json
 	$(BIN)/occkit share build/weights/half --to occkit/lift-nano --license apache-2.0 --dry-run build/weights/shipped
 	rm -rf src/occkit/shipped/lift-nano build/weights/shipped/metrics.jsonl
 	mkdir -p src/occkit/shipped
 	mv build/weights/shipped src/occkit/shipped/lift-nano
+	sed -i 's#occkit/lift-nano#lift-nano#g' src/occkit/shipped/lift-nano/README.md
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

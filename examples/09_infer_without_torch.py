@@ -5,8 +5,9 @@
 
 What you learn
     The ONNX file says itself which images it wants, what its voxels and classes are. Images come in as they are
-    (RGB 0..255); what is left to do is to scale them, and the camera matrices with them. Without --model the three
-    commands that make one run first, in programs of their own: occkit world, train and export.
+    (RGB 0..255); what is left to do is to scale them, and the camera matrices with them. Without --model two commands
+    run first, in programs of their own: `occkit world` makes a street, `occkit export` turns a network that comes with
+    occkit into a file.
 
 What comes out
     semantics.npz  `semantics`, uint8 [x, y, z], ids of the file's classes
@@ -84,13 +85,13 @@ def read_rig(path: Path) -> list[dict]:
 
 
 def make(out: Path) -> tuple[Path, Path]:
-    """Make a model and a frame to try it on: a little world, a short training, an export."""
-    world, run, model = out / "world", out / "run", out / "model.onnx"
+    """Make a model and a frame to try it on."""
+    world, model = out / "world", out / "model.onnx"
     commands = [
-        ["world", "--format", "nuscenes", "--preset", "nano", "--scenes", "2", "--frames", "4", "--out", str(world)],
-        ["train", "lift.debug", "--data", str(world), "--out", str(run)],
-        ["export", str(run), "--data", str(world), "--out", str(model), "--example", str(out / "rig"), "--frames", "1"],
+        ["world", "--format", "nuscenes", "--preset", "nano", "--scenes", "2", "--frames", "2", "--out", str(world)],
+        ["export", "lift-nano", "--data", str(world), "--out", str(model), "--frames", "1"],
     ]
+    commands[1] += ["--example", str(out / "rig")]
     for command in commands:
         print("occkit", *command[:2])
         subprocess.run([sys.executable, "-m", "occkit.cli", *command], check=True, capture_output=True)

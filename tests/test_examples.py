@@ -201,12 +201,13 @@ def test_infer_without_torch_and_serve(tmp_path):
         (tmp_path / name).mkdir()
     out, served = tmp_path / "made" / "out", tmp_path / "asked" / "out"
     text = run("09_infer_without_torch.py", out)
-    assert "lift.debug on 6 cameras, without torch" in text
+    assert "lift.nano on 6 cameras, without torch" in text
     with np.load(out / "semantics.npz", allow_pickle=False) as archive:
         labels = archive["semantics"]
     assert (labels.shape, labels.dtype) == ((100, 100, 8), np.uint8)
-    # What a network of a few steps says may be nothing at all.
-    assert Image.open(out / "top.png").size[0] >= 100
+    # The street: the commonest thing that is not free is the road, and it is drawn.
+    assert re.search(r"voxels of free\n +[\d,]+ voxels of (driveable_surface|manmade|vegetation|terrain)", text)
+    picture(out / "top.png")
     assert json.loads((out / "model.parity.json").read_text())["variants"]["fp32"]["within_limits"]
     # The same frame over HTTP is the same volume, and what is not meant for a server is refused.
     files = ["--model", str(out / "model.onnx"), "--rig", str(out / "rig" / "000" / "rig.json")]

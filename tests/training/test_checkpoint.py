@@ -10,12 +10,15 @@ from occkit.errors import ConfigError, DataError
 from occkit.files import read_json, write_json
 from occkit.training import build_system, load_recipe
 from occkit.training.checkpoint import (
+    find_model,
     from_pretrained,
     load_run,
+    open_recipe,
     pack_optimizer,
     read_state,
     read_tensors,
     save_pretrained,
+    shipped_models,
     truncate_lines,
     unpack_optimizer,
     write_state,
@@ -55,6 +58,26 @@ def test_a_hub_id_is_downloaded(recipe: Recipe, recipes: Path, tmp_path: Path, m
     assert asked == ["someone/tiny"]
     with pytest.raises(ConfigError, match="hub id"):
         from_pretrained(tmp_path / "not there" / "at all", code=recipes)
+
+
+def test_a_shipped_model_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "lift-nano" in shipped_models()
+    for name in shipped_models():
+        folder = find_model(name)
+        assert folder is not None
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
+        assert "license: apache-2.0" in (folder / "README.md").read_text()
+        model, recipe = from_pretrained(name)
+        assert not model.training
+        assert recipe.name.startswith(name.partition("-")[0])
+        assert open_recipe(name) == (name, recipe)
+    with pytest.raises(ConfigError, match=r"comes with occkit \(.*lift-nano"):
+        from_pretrained("lift-nanu")
+    (tmp_path / "lift-nano").mkdir()  # a folder of one's own comes first
+    assert find_model("lift-nano") is None
+    with pytest.raises(DataError, match="has no recipe"):
+        from_pretrained("lift-nano")
 
 
 def test_damaged_and_foreign_weights_are_named(recipe: Recipe, recipes: Path, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
 
 from occkit.cli import main
 from occkit.errors import ConfigError, DataError
-from occkit.training.checkpoint import from_pretrained, save_pretrained
+from occkit.training.checkpoint import from_pretrained, read_tensors, save_pretrained, write_tensors
 from occkit.training.hub import check_repo_id, push_to_hub, write_shared_folder
 from occkit.training.model_card import CardFacts, collect_facts, write_model_card
 from occkit.training.recipe import load_recipe
@@ -62,6 +63,21 @@ def test_what_is_shared_goes_round_and_the_rest_stays(run: Path, recipes: Path, 
     assert files[3].read_bytes() == (run / "model.safetensors").read_bytes()
     with pytest.raises(ConfigError, match="not empty"):
         write_shared_folder(run, tmp_path / "out", repo_id="me/tiny", code=recipes)
+
+
+def test_half_the_size_loads_as_before(run: Path, recipes: Path, tmp_path: Path) -> None:
+    write_shared_folder(run, tmp_path / "out", repo_id="me/tiny", code=recipes, half=True)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    whole, rounded = from_pretrained(run, code=recipes)[0], from_pretrained(tmp_path / "out", code=recipes)[0]
+    for name, tensor in rounded.state_dict().items():
+        expected = whole.state_dict()[name]
+        assert tensor.dtype == expected.dtype
+        torch.testing.assert_close(tensor, expected, rtol=2**-11, atol=1e-7)
+    weights = read_tensors(run / "model.safetensors")
+    weights[next(iter(weights))][...] = 1e6
+    write_tensors(run / "model.safetensors", weights)
+    with pytest.raises(DataError, match="too large for float16"):
+        write_shared_folder(run, tmp_path / "other", repo_id="me/tiny", code=recipes, half=True)
 
 
 def test_numbers_of_the_best_validation(run: Path, recipes: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELP = """Show everything once: write a small procedural world, train a network on it, score it on streets it has
 never seen, and draw what it predicts. Takes a few minutes on two cores and needs no GPU, no download and no data set.
+With --fast a network that comes with occkit predicts at once.
 
 What is in DIR already and complete is used again, so an interrupted demo is continued by repeating the command.
 """
@@ -26,6 +27,8 @@ What is in DIR already and complete is used again, so an interrupted demo is con
 MARKER = "demo.json"
 """Says that a folder was made by this command, and with which settings."""
 PROTOCOLS = ("occ3d", "rayiou")
+SHIPPED = "lift-nano"
+"""The network of --fast."""
 FIGURES = (
     ("occ3d", "miou", "mIoU", "mean over the classes of the intersection over union, where a camera saw"),
     ("occ3d", "iou", "IoU", "occupied against free, whatever the class, where a camera saw"),
@@ -41,21 +44,23 @@ class Args:
     out: Path = Path("demo")
     """Folder to write."""
     fast: bool = False
-    """Only see that everything runs, in seconds: a tiny world and twenty steps; the numbers then mean nothing."""
+    """Train nothing: a network that comes with occkit predicts on a few new streets. Less than a minute."""
     seed: int = 0
     """Of the world and of the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the demo does; the same on every machine."""
+    """What the demo does."""
 
     world: "WorldConfig"
     """Settings of the world."""
     num_scenes: int
     """Scenes; a fifth of them is held out."""
     recipe: "Recipe"
-    """What is trained."""
+    """What is, or was, trained."""
+    trained: Path | None = None
+    """Model folder to take in place of a training."""
     num_shown: int
     """Held-out frames on the page."""
 
@@ -66,18 +71,22 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     plan = make_plan(args)
     _claim(args)
-    world, run = args.out / "world", args.out / "run"
+    world = args.out / "world"
     with _stage("1/4 world: a procedural street in the layout of nuScenes, with Occ3D labels"):
         _write_world(plan, world, args.seed)
-    first = _first_picture(plan, world, args.out)
-    print(f"first picture after {time.monotonic() - started:.0f} s: {first}", flush=True)
-    with _stage(f"2/4 training {plan.recipe.name}, {plan.recipe.steps} steps"):
-        steps_done = _train(plan, world, run)
-    if steps_done is None:
-        print(f"stopped; its state is written. Go on with: occkit demo --out {args.out}")
-        return 1
+    if plan.trained is not None:
+        print(f"2/4 no training: {plan.trained.name} comes with occkit", flush=True)
+        steps_done = 0
+    else:
+        first = _first_picture(plan, world, args.out)
+        print(f"first picture after {time.monotonic() - started:.0f} s: {first}", flush=True)
+        with _stage(f"2/4 training {plan.recipe.name}, {plan.recipe.steps} steps"):
+            steps_done = _train(plan, world, args.out / "run")
+        if steps_done is None:
+            print(f"stopped; its state is written. Go on with: occkit demo --out {args.out}")
+            return 1
     with _stage("3/4 evaluation on held-out streets, beside the constant prior"):
-        scores = _evaluate(plan, world, run, args.out / "evaluation.json", again=steps_done > 0)
+        scores = _evaluate(plan, args, again=steps_done > 0)
     with _stage("4/4 pictures and report"):
         page = _write_page(plan, args, scores, again=steps_done > 0)
     _print_scores(scores)
@@ -87,15 +96,18 @@ def main(argv: list[str]) -> int:
 
 
 def make_plan(args: Args) -> Plan:
-    """Return the settings of the demo, or of its fast rehearsal."""
+    """Return the settings of the demo, or of its fast form."""
     from occkit.systems.lift import LiftConfig
+    from occkit.training.checkpoint import find_model, read_recipe
     from occkit.training.recipe import load_recipe
     from occkit.world.presets import PRESETS
 
     nano = PRESETS["nano"]
     if args.fast:
-        recipe = replace(load_recipe("lift.debug"), name="lift.demo_fast", evaluate_every=None, seed=args.seed)
-        return Plan(world=replace(nano, frames=3), num_scenes=3, recipe=recipe, num_shown=1)
+        trained = find_model(SHIPPED)
+        assert trained is not None, "a part of the package"
+        world = replace(nano, frames=1)
+        return Plan(world=world, num_scenes=6, recipe=read_recipe(trained), num_shown=1, trained=trained)
     recipe = load_recipe("lift.nano")
     assert isinstance(recipe.system, LiftConfig)
     recipe = replace(
@@ -208,16 +220,17 @@ def _train(plan: Plan, world: Path, run: Path) -> int | None:
     return result.step - before if result.finished else None
 
 
-def _evaluate(plan: Plan, world: Path, run: Path, path: Path, *, again: bool) -> dict[str, Any]:
+def _evaluate(plan: Plan, args: Args, *, again: bool) -> dict[str, Any]:
     """Score the trained network and the constant prior; return the evaluation JSON, one entry a protocol."""
     from occkit.data.datasets import open_dataset
     from occkit.files import read_json, write_json
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
 
+    world, path = args.out / "world", args.out / "evaluation.json"
     if path.is_file() and not again:
         return read_json(path)
-    model, _ = from_pretrained(run)
+    model, _ = from_pretrained(plan.trained or args.out / "run")
     held_out = _frames(plan, world)
     report: dict[str, Any] = evaluate_model(model, held_out, PROTOCOLS, progress=True).report()
     prior = fit_prior(open_dataset(world, split="train", config=plan.recipe.data))
@@ -245,7 +258,7 @@ def _write_page(plan: Plan, args: Args, scores: dict[str, Any], *, again: bool) 
     path = args.out / "report.html"
     if path.is_file() and not again:
         return path
-    model, _ = from_pretrained(args.out / "run")
+    model, _ = from_pretrained(plan.trained or args.out / "run")
     frames, drawn = _frames(plan, args.out / "world"), _frames(plan, args.out / "world", points=True)
     tokens = _by_light(drawn)[: plan.num_shown]
     sections: list[Section] = []
@@ -274,13 +287,7 @@ def _compose(plan: Plan, args: Args, scores: dict[str, Any], shown: "list[Sectio
     from occkit import __version__
     from occkit.viewer.report import Report, Section
 
-    train_scenes = plan.num_scenes - round(plan.num_scenes * 0.2)
-    lead = (
-        f"A network of {num_weights / 1e6:.2f} million weights looked at {train_scenes * plan.world.frames} frames of "
-        f"six small camera images on {train_scenes} procedural streets, for {plan.recipe.steps} steps. From six images "
-        "and their calibration alone it now says what is where: a class for each voxel of 80 x 80 x 6.4 metres."
-    )
-    warning = "A rehearsal of a few seconds: the numbers mean nothing. Leave out --fast. " if args.fast else ""
+    training = (Section(title="Training", blocks=(_loss_chart(plan, args.out / "run"),)),) if not plan.trained else ()
     merits = tuple(
         (
             f"{_percent(scores[protocol][figure])} %",
@@ -291,16 +298,34 @@ def _compose(plan: Plan, args: Args, scores: dict[str, Any], shown: "list[Sectio
     )
     return Report(
         title="Occupancy from six cameras",
-        lead=warning + lead,
+        lead=_lead(plan, num_weights),
         figures_of_merit=merits,
         sections=(
             *shown,
             Section(title="Numbers", blocks=_numbers(scores)),
             Section(title="Classes", blocks=(_class_bars(scores),)),
-            Section(title="Training", blocks=(_loss_chart(plan, args.out / "run"),)),
-            Section(title="Go on", blocks=(_commands(args.out),)),
+            *training,
+            Section(title="Go on", blocks=(_commands(plan, args.out),)),
         ),
         footer=f"occkit {__version__}, torch {torch.__version__}, seed {args.seed}. Made by occkit demo.",
+    )
+
+
+def _lead(plan: Plan, num_weights: int) -> str:
+    says = (
+        "From six images and their calibration alone it says what is where: a class for each voxel of 80 x 80 x 6.4 "
+        "metres."
+    )
+    network = f"A network of {num_weights / 1e6:.2f} million weights"
+    if plan.trained is not None:
+        return (
+            f"{network} comes with occkit; it was trained on other procedural streets for {plan.recipe.steps} steps. "
+            f"{says} The figures are those of very few frames; without --fast occkit demo trains a network of your own."
+        )
+    streets = plan.num_scenes - round(plan.num_scenes * 0.2)
+    return (
+        f"{network} looked at {streets * plan.world.frames} frames of six small camera images on {streets} procedural "
+        f"streets, for {plan.recipe.steps} steps. {says}"
     )
 
 
@@ -353,15 +378,15 @@ def _loss_chart(plan: Plan, run: Path) -> "Chart":
     return Chart(lines=tuple(lines), x_label="step", y_label="loss", caption=caption)
 
 
-def _commands(out: Path) -> "Commands":
+def _commands(plan: Plan, out: Path) -> "Commands":
     from occkit.viewer.report import Commands
 
-    world, run = out / "world", out / "run"
+    world, run = out / "world", plan.trained.name if plan.trained else out / "run"
     return Commands(
         lines=(
             ("Fly through every street, errors and all, in the browser:", f"occkit view {run} --data {world}"),
             (
-                "Score the trained network under more protocols, and see why they disagree:",
+                "Score the network under more protocols, and see why they disagree:",
                 f"occkit evaluate {run} --data {world} --protocol occ3d occ3d-sparseocc rayiou --explain",
             ),
             ("Train longer, on a larger world:", "occkit world --out world --scenes 15"),

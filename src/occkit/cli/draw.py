@@ -199,9 +199,9 @@ def _check_labels(args: Grid, samples: "Sequence[Sample]") -> None:
 
 
 def _is_model(folder: Path) -> bool:
-    from occkit.training.checkpoint import RECIPE_FILE
+    from occkit.training.checkpoint import find_model
 
-    return (folder / RECIPE_FILE).is_file()
+    return find_model(folder) is not None
 
 
 def _predict(

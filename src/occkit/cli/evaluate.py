@@ -25,7 +25,7 @@ class Args:
     """See HELP."""
 
     run: Annotated[str | None, tyro.conf.Positional] = None
-    """Run or model folder, or hub id; leave out with --predictions."""
+    """Run or model folder, model that comes with occkit (lift-nano), or hub id; leave out with --predictions."""
     predictions: Path | None = None
     """Folder of <token>.npz in place of a run."""
     data: Path | None = None

@@ -34,7 +34,7 @@ class Args:
     """See HELP."""
 
     run: tyro.conf.Positional[str]
-    """Run or model folder, or hub id."""
+    """Run or model folder, model that comes with occkit (lift-nano), or hub id."""
     out: Path
     """The file to write; ends in .onnx."""
     data: Path | None = None

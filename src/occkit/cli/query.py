@@ -30,7 +30,7 @@ class Args:
     """See HELP."""
 
     run: tyro.conf.Positional[str]
-    """Run or model folder, or hub id."""
+    """Run or model folder, model that comes with occkit (lift-nano), or hub id."""
     queries: tyro.conf.Positional[tuple[str, ...]]
     """Words or phrases, each in quotes."""
     data: Path

@@ -29,6 +29,8 @@ class Args:
     """Let everybody see a new repository; one that exists stays as it is."""
     evaluation: Path | None = None
     """JSON of `occkit evaluate` in place of RUN/evaluation.json."""
+    half: bool = False
+    """Share weights as float16, half as large; score the folder of --dry-run again, as they are rounded."""
     dry_run: Path | None = None
     """Write what would be uploaded to this new folder, and upload nothing."""
     code: Path | None = None
@@ -50,6 +52,7 @@ def main(argv: list[str]) -> int:
             license=args.license,
             evaluation=args.evaluation,
             code=args.code,
+            half=args.half,
         )
         for path in files:
             print(f"{path.stat().st_size:>12,}  {path}")
@@ -62,6 +65,7 @@ def main(argv: list[str]) -> int:
         license=args.license,
         evaluation=args.evaluation,
         code=args.code,
+        half=args.half,
     )
     print(address)
     return 0

@@ -161,7 +161,9 @@ def _open(args: Args) -> "tuple[Show, Ask | None, Draw | None]":
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.json").is_file()
+    from occkit.training.checkpoint import find_model
+
+    return find_model(folder) is not None
 
 
 def _open_run(args: Args, folder: Path, root: Path | None) -> _Run:

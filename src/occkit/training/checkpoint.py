@@ -31,6 +31,8 @@ WEIGHTS_FILE = "model.safetensors"
 """The weights to use: of a run the best validated ones, averaged (EMA) if the recipe says so."""
 RIGS_FOLDER = "rigs"
 """The cameras of a training frame, a rig a time, in a run."""
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Models that come with occkit, a folder each; `make weights` trains them."""
 LAST_FILE = "last.safetensors"
 """The newest weights of a run, averaged if the recipe says so."""
 
@@ -107,30 +109,42 @@ def save_pretrained(
 def from_pretrained(
     name: Path | str, *, code: Path | None = None, device: torch.device | str = "cpu"
 ) -> tuple[nn.Module, Recipe]:
-    """Build a model in evaluation mode from a model folder, a run, or a model of the Hugging Face hub.
+    """Build a model in evaluation mode from a model folder, a run, a shipped model or one of the Hugging Face hub.
 
     Args:
-        name: a folder, or a hub id `owner/model`.
+        name: a folder, a name of `shipped_models()`, or a hub id `owner/model`; looked for in this order.
         code: the user's own recipe file, if the model's classes come from one; see `recipe_from_json`.
         device: where to put the model.
 
     Raises:
         DataError: if a file is missing or damaged, or the weights do not fit the recipe.
-        ConfigError: if the recipe cannot be read, or `name` is neither a folder nor a hub id.
+        ConfigError: if the recipe cannot be read, or `name` is none of these.
     """
-    folder = Path(name)
-    return load_run(folder if folder.is_dir() else _download(str(name)), code=code, device=device)
+    folder = Path(name) if Path(name).is_dir() else find_model(name)
+    return load_run(folder or _download(str(name)), code=code, device=device)
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Return the names of the small models that come with occkit, trained on a generated world."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{RECIPE_FILE}")))
+
+
+def find_model(name: Path | str) -> Path | None:
+    """Return the folder of a run, model folder or shipped model on this machine; None if that is no such thing."""
+    if Path(name).exists():
+        return Path(name) if (Path(name) / RECIPE_FILE).is_file() else None
+    return SHIPPED / str(name) if str(name) in shipped_models() else None
 
 
 def open_recipe(name: Path | str, *, code: Path | None = None) -> tuple[str, Recipe]:
     """Return where a model is, for another process's `from_pretrained`, and its recipe; no model is built.
 
     Args:
-        name: a folder, or a hub id, which is fetched.
+        name: as in `from_pretrained`; what is on the hub is fetched.
         code: as in `from_pretrained`.
 
     Returns:
-        The absolute path of a folder, or the hub id as it is: other machines fetch their own.
+        The absolute path of a folder, or the name as it is: other machines have or fetch their own.
 
     Raises:
         DataError: if the folder has no recipe.
@@ -139,7 +153,7 @@ def open_recipe(name: Path | str, *, code: Path | None = None) -> tuple[str, Rec
     folder = Path(name)
     if folder.is_dir():
         return str(folder.absolute()), read_recipe(folder, code=code)
-    return str(name), read_recipe(_download(str(name)), code=code)
+    return str(name), read_recipe(find_model(name) or _download(str(name)), code=code)
 
 
 def load_run(
@@ -190,7 +204,11 @@ def read_recipe(folder: Path, *, code: Path | None = None) -> Recipe:
 
 def _download(name: str) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ConfigError(f"{name}: expected a folder with {RECIPE_FILE}, or a hub id such as owner/model")
+        shipped = ", ".join(shipped_models())
+        raise ConfigError(
+            f"{name}: expected a folder with {RECIPE_FILE}, a model that comes with occkit ({shipped}), or a hub id "
+            "such as owner/model"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -4,9 +4,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+from torch import Tensor
+
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_bytes, read_json, write_bytes, write_json
-from occkit.training.checkpoint import RECIPE_FILE, WEIGHTS_FILE, load_run
+from occkit.training.checkpoint import RECIPE_FILE, WEIGHTS_FILE, load_run, read_tensors, write_tensors
 from occkit.training.curves import METRICS_FILE
 from occkit.training.model_card import (
     CARD_FILE,
@@ -43,6 +46,7 @@ def write_shared_folder(
     license: str | None = None,
     evaluation: Path | None = None,
     code: Path | None = None,
+    half: bool = False,
 ) -> list[Path]:
     """Write what a run shares: recipe, best weights, card, and the records that the card's figures come from.
 
@@ -56,13 +60,14 @@ def write_shared_folder(
         license: of the weights, an identifier of the hub.
         evaluation: JSON of `occkit evaluate`; by default the run's own `evaluation.json`, if it has one.
         code: the user's own recipe file, if the model's classes come from one.
+        half: write weights as float16, half as large; they are rounded to 11 bits, so score them again.
 
     Returns:
         The files.
 
     Raises:
         ConfigError: if the id or the licence is none, or the folder is not empty.
-        DataError: if a file of the run is missing or damaged.
+        DataError: if a file of the run is missing or damaged, or a weight is too large for float16.
     """
     check_repo_id(repo_id)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -76,7 +81,10 @@ def write_shared_folder(
     facts = collect_facts(document, num_weights, run, evaluation=evaluation, repo_id=repo_id, license=license)
     write_json(folder / RECIPE_FILE, document)
     weights = run / WEIGHTS_FILE
-    write_bytes(folder / WEIGHTS_FILE, read_bytes(weights, max_bytes=weights.stat().st_size))
+    if half:
+        write_tensors(folder / WEIGHTS_FILE, _halved(weights))
+    else:
+        write_bytes(folder / WEIGHTS_FILE, read_bytes(weights, max_bytes=weights.stat().st_size))
     copied = {ENVIRONMENT_FILE: run / ENVIRONMENT_FILE, METRICS_FILE: run / METRICS_FILE, EVALUATION_FILE: evaluation}
     for name, source in copied.items():
         if source is not None and source.is_file():
@@ -94,6 +102,7 @@ def push_to_hub(
     license: str | None = None,
     evaluation: Path | None = None,
     code: Path | None = None,
+    half: bool = False,
 ) -> str:
     """Upload a run to the hub as a model; a repository that is not there yet is made.
 
@@ -105,6 +114,7 @@ def push_to_hub(
         license: of the weights, an identifier of the hub such as "apache-2.0".
         evaluation: JSON of `occkit evaluate`; by default the run's own `evaluation.json`, if it has one.
         code: the user's own recipe file, if the model's classes come from one; it is not uploaded.
+        half: upload weights as float16; see `write_shared_folder`.
 
     Returns:
         The address of the model.
@@ -122,7 +132,7 @@ def push_to_hub(
         raise DataError(run, "no such folder", "expected the folder that `occkit train --out` wrote")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        write_shared_folder(run, folder, repo_id=repo_id, license=license, evaluation=evaluation, code=code)
+        write_shared_folder(run, folder, repo_id=repo_id, license=license, evaluation=evaluation, code=code, half=half)
         api = HfApi(token=token)
         try:
             address = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
@@ -131,6 +141,15 @@ def push_to_hub(
             said = str(error).replace(token, "(token)") if token else str(error)
             raise ConfigError(f"{repo_id}: the hub did not take it ({said}); see `hf auth whoami`") from None
     return str(address)
+
+
+def _halved(weights: Path) -> dict[str, Tensor]:
+    halved: dict[str, Tensor] = {}
+    for name, tensor in read_tensors(weights).items():
+        halved[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if not torch.equal(halved[name].isfinite(), tensor.isfinite()):
+            raise DataError(weights, f"{name}: too large for float16", "leave out --half")
+    return halved
 
 
 def _without_folders(value: Any) -> Any:
