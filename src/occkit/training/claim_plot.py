@@ -83,7 +83,7 @@ def plot_card(card: Mapping[str, Any]) -> "Figure":
     down = -(-len(metrics) // _ACROSS)
     upper = down * (0.75 + 0.19 * len(card["scores"]))
     lower = sum(0.62 + 0.24 * len(group) for group in groups.values())
-    title = textwrap.wrap(str(card["claim"]), 92)
+    title = textwrap.wrap(str(card["claim"]), 86)
     with plot_style():
         figure = new_figure(_WIDTH, 0.2 + 0.19 * len(title) + upper + lower + 0.25)
         figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
