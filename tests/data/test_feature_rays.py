@@ -410,7 +410,7 @@ def test_a_missing_store_frame_or_camera_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no features of CAM_BACK, only of CAM_FRONT"):
         opened(root)
     data = opened(root, replace(RAYS, cameras=("CAM_FRONT",), feature_horizon=1))
-    with pytest.raises(DataError, match=r"0001f1\.features.*occkit features"):
+    with pytest.raises(DataError, match=r"0001f1\.json.*occkit features"):
         data.sample(0, seed=0)
 
 

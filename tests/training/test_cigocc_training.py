@@ -157,7 +157,7 @@ def test_two_stages_stopped_between_them_go_on_to_the_same_bits(looked_at, tmp_p
 def test_a_frame_without_an_input_stops_the_training(looked_at, tmp_path, part, problem):
     root = tmp_path / "kitti"
     shutil.copytree(looked_at, root)
-    for path in (root / "look" / part).glob("00_000003*"):
+    for path in sorted((root / "look" / part).rglob("00_000003*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DataError, match=rf"00_000003.*{problem}"):
         train(replace(cigocc.debug(), num_workers=0, max_train_frames=None), root, tmp_path / "run")

