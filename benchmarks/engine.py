@@ -4,13 +4,13 @@ The models are stand-ins that read a world's truth, so the figures are those of 
 points, outliers, fusion, files, and what an engine costs.
 """
 
+import importlib.util
 import os
 import signal
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.measure import Row
 from occkit.data import DataConfig, open_dataset
 from occkit.data.frames import FrameDataset
-from occkit.engine import Engine, LocalEngine, RayEngine
+from occkit.engine import Engine, LocalEngine, RayEngine, ray_cluster
 from occkit.foundation import SemanticLabeller, SimulatedDepthConfig, SimulatedLabellerConfig
 from occkit.labels import FactoryConfig, LonelyPoints, make_labels
 from occkit.taxonomy import Taxonomy
@@ -87,9 +87,9 @@ def run() -> list[Row]:
         frames = open_dataset(root, split="all", config=DataConfig(load_depth=False))
         here = [_make(frames, LocalEngine()) for _ in range(REPEATS)]
         rows = _rows("in this process", here, None, frames)
-        with _cluster() as there:
-            if not there:
-                return rows
+        if importlib.util.find_spec("ray") is None:
+            return rows
+        with ray_cluster():  # one for all runs, so that its start is not part of them
             for workers in (1, 2):
                 engine = RayEngine(workers=workers)
                 found = [_make(frames, engine) for _ in range(REPEATS)]
@@ -132,21 +132,3 @@ def _rows(where: str, times: list[Times], plain: list[Times] | None, frames: Fra
         shared = {"name": NAME, "shapes": shapes, "dtype": "int16", "extra": extra}
         rows.append(Row(what=f"{what} {where}", ours=ours, plain=other, ratio=ratio, **shared))
     return rows
-
-
-@contextmanager
-def _cluster():
-    """Have a cluster of this machine for all runs, so that its start is not part of them; say whether there is Ray."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
-        import ray
-    except ImportError:
-        yield False
-        return
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(address="local", **quiet)
-    try:
-        yield True
-    finally:
-        ray.shutdown()

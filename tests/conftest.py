@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 # Workers share the cores (`pytest -n`). Set before torch is imported; processes that tests start inherit it.
@@ -29,10 +30,20 @@ def real_frame() -> Path:
 @pytest.fixture(scope="session")
 def cluster():
     """One Ray cluster of two cores on this machine, for all tests that want one; without Ray they are skipped."""
-    ray = pytest.importorskip("ray")
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
+    pytest.importorskip("ray")
+    from occkit.engine import ray_cluster
+
     # Workers import the modules of the tests.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield ray
-    ray.shutdown()
+    with ray_cluster(cores=2) as ray:
+        yield ray
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory) -> Path:
+    """Two nano scenes of two frames in the layout of nuScenes; not to be written into."""
+    from occkit.world import PRESETS, generate
+
+    root = tmp_path_factory.mktemp("street")
+    generate(replace(PRESETS["nano"], frames=2), root, num_scenes=2, seed=5)
+    return root

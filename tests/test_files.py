@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from fuzz import check_reader
 from occkit import files
+from occkit.data import json_records
 from occkit.errors import DataError
 
 quick = settings(max_examples=20, deadline=None, database=None)
@@ -98,7 +99,7 @@ def test_what_is_not_json(tmp_path, text):
     with pytest.raises(DataError, match="JSON"):
         files.read_json(tmp_path / "a.json")
     with pytest.raises(DataError, match="JSON"):
-        list(files.iterate_json_records(tmp_path / "a.json"))
+        list(json_records.iterate_json_records(tmp_path / "a.json"))
 
 
 @quick
@@ -109,8 +110,8 @@ def test_streamed_records_are_those_of_the_document(tmp_path_factory, records):
         path.write_text(json.dumps(records, indent=indent))
         for chunk in (1, 2, 7, 2**20):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(files, "_CHUNK_CHARS", chunk)
-                assert list(files.iterate_json_records(path)) == records
+                patch.setattr(json_records, "_CHUNK_CHARS", chunk)
+                assert list(json_records.iterate_json_records(path)) == records
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_streamed_records_are_those_of_the_document(tmp_path_factory, records):
 def test_what_is_not_a_list_of_records(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match="list of records"):
-        list(files.iterate_json_records(tmp_path / "a.json"))
+        list(json_records.iterate_json_records(tmp_path / "a.json"))
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -130,7 +131,7 @@ def test_a_record_without_end_is_given_up(tmp_path):
         for _ in range(100):
             stream.write("x" * 2**20)
     with pytest.raises(DataError, match="longer than a million"):
-        list(files.iterate_json_records(tmp_path / "a.json"))
+        list(json_records.iterate_json_records(tmp_path / "a.json"))
 
 
 @quick
@@ -253,7 +254,7 @@ READERS = [
     files.npz_keys,
     files.read_npy,
     lambda path: files.read_npz_array(path, "a"),
-    lambda path: list(files.iterate_json_records(path)),
+    lambda path: list(json_records.iterate_json_records(path)),
 ]
 
 
@@ -324,7 +325,7 @@ def sound_file(kind, folder):
         ("npz", files.npz_keys),
         ("npy", files.read_npy),
         ("json", files.read_json),
-        ("json", lambda path: list(files.iterate_json_records(path))),
+        ("json", lambda path: list(json_records.iterate_json_records(path))),
         ("png", files.read_image),
         ("jpg", files.read_image),
         ("jpg", lambda path: files.decode_image(path, at_least=(2, 2))),

@@ -4,7 +4,6 @@ Every reader raises `DataError` and nothing else, whatever the file holds; array
 """
 
 import contextlib
-import glob
 import io
 import json
 import os
@@ -12,7 +11,7 @@ import secrets
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -28,8 +27,6 @@ MAX_ARRAY_BYTES = 256 * 2**20
 """Largest array a reader accepts unless told otherwise: a 1600 x 1600 x 64 volume of uint8 fits."""
 MAX_JSON_BYTES = 512 * 2**20
 """Largest JSON document read at once; the tables of nuScenes, which are larger, are streamed."""
-MAX_TABLE_BYTES = 16 * 2**30
-"""Largest JSON table streamed."""
 MAX_IMAGE_PIXELS = 64 * 10**6
 """Largest image decoded."""
 PARTIAL = ".partial"
@@ -37,8 +34,6 @@ PARTIAL = ".partial"
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """Decoders offered to an image file; fewer decoders, fewer surprises in a damaged one."""
 _MAX_NPZ_FILE_BYTES = 2**30
-_MAX_RECORD_CHARS = 2**20
-_CHUNK_CHARS = 2**20
 _DAMAGED = "copy or download the file again"
 
 
@@ -97,13 +92,17 @@ def create_bytes(path: Path, data: bytes | memoryview) -> bool:
 def remove_partials(folder: Path, *, age: float = 3600.0) -> int:
     """Remove what killed writers left in a folder: files on their way that nobody has touched for so many seconds.
 
+    Args:
+        folder: looked through once, not what lies below it.
+        age: seconds; 0 where nobody else may be writing.
+
     Returns:
         How many.
     """
     removed = 0
     for path in folder.glob(f".*{PARTIAL}"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > age:
+            if time.time() - path.stat().st_mtime >= age:
                 path.unlink()
                 removed += 1
     return removed
@@ -112,12 +111,6 @@ def remove_partials(folder: Path, *, age: float = 3600.0) -> int:
 def _beside(path: Path) -> Path:
     # Random as well: processes of several machines may have the same number.
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(4)}{PARTIAL}")
-
-
-def remove_partials_of(path: Path) -> None:
-    """Remove what killed writers left beside a file; nobody else may be writing it."""
-    for left in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*{PARTIAL}"):
-        left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
@@ -250,7 +243,8 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+JSON_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Takes no NaN and no infinity."""
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -261,82 +255,13 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """
     data = read_bytes(path, max_bytes=max_bytes)
     try:
-        return _DECODER.decode(data.decode("utf-8-sig"))
+        return JSON_DECODER.decode(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise DataError(path, f"is not a JSON document ({_reason(error)})", _DAMAGED) from error
+        raise DataError(path, f"is not a JSON document ({reason_of(error)})", _DAMAGED) from error
 
 
-def iterate_json_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON list one by one, without holding the file in memory.
-
-    `sample_data.json` of nuScenes has 2.6 million records in over a gigabyte, of which a reader wants one in seven.
-
-    Raises:
-        DataError: if the file is not a list of objects, each of at most a million characters.
-    """
-    stream, _ = open_file(path, max_bytes=MAX_TABLE_BYTES)
-    with stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
-        try:
-            yield from _scan_records(text)
-        except (ValueError, RecursionError, OSError) as error:
-            raise DataError(path, f"is not a JSON list of records ({_reason(error)})", _DAMAGED) from error
-
-
-def _scan_records(stream: io.TextIOBase) -> Iterator[dict[str, Any]]:
-    buffer = stream.read(_CHUNK_CHARS).lstrip()
-    if not buffer.startswith("["):
-        raise ValueError("expected '[' at its start")
-    position, first = 1, True
-    while True:
-        position = _skip_space(buffer, position)
-        # A record is decoded when all of it is here; a separator or the closing bracket needs one character.
-        record, after = _next_record(buffer, position, first=first)
-        if after is None:
-            more = stream.read(_CHUNK_CHARS)
-            if not more:
-                raise ValueError("the file ends inside the list")
-            if len(buffer) - position > _MAX_RECORD_CHARS:
-                raise ValueError("a record is longer than a million characters")
-            buffer, position = buffer[position:] + more, 0
-            continue
-        if record is None:
-            if (buffer[after:] + stream.read(_CHUNK_CHARS)).strip():
-                raise ValueError("text follows the end of the list")
-            return
-        position, first = after, False
-        yield record
-
-
-def _skip_space(buffer: str, position: int) -> int:
-    while position < len(buffer) and buffer[position] in " \t\r\n":
-        position += 1
-    return position
-
-
-def _next_record(buffer: str, position: int, *, first: bool) -> tuple[dict[str, Any] | None, int | None]:
-    """Return (record, end), (None, end) at the closing bracket, or (None, None) when more text is needed."""
-    if position >= len(buffer):
-        return None, None
-    if buffer[position] == "]":
-        return None, position + 1
-    start = position
-    if not first:
-        if buffer[position] != ",":
-            raise ValueError("expected ',' between records")
-        start = _skip_space(buffer, position + 1)
-        if start >= len(buffer):
-            return None, None
-    if buffer[start] != "{":
-        raise ValueError("expected an object as record")
-    try:
-        record, end = _DECODER.raw_decode(buffer, start)
-    except json.JSONDecodeError:
-        # Either cut off by the end of the buffer or broken: a broken one stays broken until the length limit.
-        return None, None
-    return record, end
-
-
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong in a few words, for the message of a `DataError`."""
     text = (
         "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0] if str(error) else ""
     )
@@ -402,7 +327,7 @@ def _with_archive(path: Path, read: Callable[[zipfile.ZipFile], T]) -> T:
             raise
         except Exception as error:
             # zipfile and zlib answer damage with a dozen unrelated exceptions.
-            raise DataError(path, f"is not a sound npz file ({_reason(error)})", _DAMAGED) from error
+            raise DataError(path, f"is not a sound npz file ({reason_of(error)})", _DAMAGED) from error
 
 
 def read_npy(
@@ -425,7 +350,7 @@ def _read_npy(
         actual, fortran, dtype = header[version](stream)
     except Exception as error:
         # The header is a Python literal: parsing a damaged one fails in many ways.
-        raise DataError(path, f"{name} has no sound npy header ({_reason(error)})", _DAMAGED) from error
+        raise DataError(path, f"{name} has no sound npy header ({reason_of(error)})", _DAMAGED) from error
     if dtype.hasobject:
         raise DataError(path, f"{name} holds pickled Python objects, which are never loaded", "save plain numbers")
     if dtype.kind not in kinds:
@@ -443,7 +368,7 @@ def _read_npy(
         data = stream.read(size)
         surplus = stream.read(1)
     except Exception as error:
-        raise DataError(path, f"{name} cannot be decompressed ({_reason(error)})", _DAMAGED) from error
+        raise DataError(path, f"{name} cannot be decompressed ({reason_of(error)})", _DAMAGED) from error
     if len(data) != size or surplus:
         got = "more" if surplus else f"{len(data):,}"
         raise DataError(path, f"{name}: expected {size:,} bytes for {actual} of {dtype}, got {got}", _DAMAGED)
@@ -533,4 +458,4 @@ def _with_image(path: Path, read: Callable[[Image.Image], T]) -> T:
             raise
         except Exception as error:
             # Decoders answer damage with whatever they stumble over: OSError, SyntaxError, struct.error, KeyError ...
-            raise DataError(path, f"is not a readable image ({_reason(error)})", _DAMAGED) from error
+            raise DataError(path, f"is not a readable image ({reason_of(error)})", _DAMAGED) from error

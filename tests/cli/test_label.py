@@ -1,7 +1,6 @@
 """occkit label, from the command line."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,16 +10,7 @@ from occkit.data.occ3d import read_labels
 from occkit.foundation import OCCNERF_VOCABULARY
 from occkit.geometry import OCC3D_GRID
 from occkit.taxonomy import OCC3D
-from occkit.world.generate import generate
-from occkit.world.presets import PRESETS
 from tiny_models import save_depth_anything, save_grounding_dino, save_owlv2, save_sam, save_sam2
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    generate(replace(PRESETS["nano"], frames=2), root, num_scenes=2, seed=5)
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +33,8 @@ def only_label(folder):
         return read_labels(path, grid=OCC3D_GRID), archive["count"]
 
 
-def test_labels_scores_and_pictures(world, tmp_path, capsys):
-    command = ["label", "--data", str(world), "--out", str(tmp_path / "out"), "--stride", "2", "--outliers", "lonely"]
+def test_labels_scores_and_pictures(street, tmp_path, capsys):
+    command = ["label", "--data", str(street), "--out", str(tmp_path / "out"), "--stride", "2", "--outliers", "lonely"]
     command += ["--split", "val", "--max-pictures", "1", "--json", str(tmp_path / "scores.json"), "--keep-images"]
     assert main(command) == 0
     said = capsys.readouterr().out
@@ -60,13 +50,13 @@ def test_labels_scores_and_pictures(world, tmp_path, capsys):
     assert "made in another way" in capsys.readouterr().err
 
 
-def test_what_is_missing_is_named(world, rig, tmp_path, capsys):
+def test_what_is_missing_is_named(street, rig, tmp_path, capsys):
     assert main(["label", "--out", str(tmp_path)]) == 2
     assert "--data ROOT or --rig RIG.json" in capsys.readouterr().err
-    assert main(["label", "--data", str(world), "--out", str(tmp_path), "--teacher", "hf"]) == 1
+    assert main(["label", "--data", str(street), "--out", str(tmp_path), "--teacher", "hf"]) == 1
     assert "--depth-weights" in capsys.readouterr().err
     hf = ["--teacher", "hf", "--depth", "lidar"]
-    assert main(["label", "--data", str(world), "--out", str(tmp_path), *hf]) == 1
+    assert main(["label", "--data", str(street), "--out", str(tmp_path), *hf]) == 1
     assert "--detector and --sam" in capsys.readouterr().err
     for known in ([], ["--depth", "lidar"], ["--one-class", "others"]):
         assert main(["label", "--rig", str(rig), "--out", str(tmp_path / "out"), *known]) == 1
@@ -74,8 +64,8 @@ def test_what_is_missing_is_named(world, rig, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_lidar_gives_the_depth(world, tmp_path):
-    command = ["label", "--data", str(world), "--out", str(tmp_path), "--stride", "1", "--depth", "lidar"]
+def test_lidar_gives_the_depth(street, tmp_path):
+    command = ["label", "--data", str(street), "--out", str(tmp_path), "--stride", "1", "--depth", "lidar"]
     assert main([*command, "--max-pictures", "0", "--split", "val"]) == 0
     assert len(list(tmp_path.glob("gts/*/*/labels.npz"))) == 2
 

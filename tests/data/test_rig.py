@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from fuzz import check_reader
+from occkit.cli.predict import open_frames
 from occkit.data import DataConfig, open_dataset
 from occkit.data.rig import Rig
 from occkit.errors import DataError
 from occkit.geometry import OCC3D_GRID, transform_points
+from occkit.training.recipe import load_recipe
 
 
 def opened(path, config=None, **options):
@@ -105,6 +107,15 @@ def test_a_folder_of_drives_is_a_data_set_whose_scenes_are_drives(tmp_path):
     for drive in (0, 1):
         (tmp_path / f"drive{drive}" / "grid.json").unlink()
     assert opened(tmp_path).grid == OCC3D_GRID
+
+
+def test_a_network_predicts_on_the_grid_that_drives_state_and_else_on_its_own(tmp_path):
+    write_fleet(tmp_path)
+    recipe = load_recipe("easyocc.nano")
+    assert open_frames(tmp_path, "all", recipe).grid.shape == (40, 40, 8)
+    for drive in (0, 1):
+        (tmp_path / f"drive{drive}" / "grid.json").unlink()
+    assert open_frames(tmp_path, "all", recipe).grid == recipe.system.grid != OCC3D_GRID
 
 
 def test_drives_on_different_grids_are_refused(tmp_path):

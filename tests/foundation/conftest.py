@@ -7,14 +7,6 @@ from tiny_models import save_sam
 
 
 @pytest.fixture(scope="session")
-def street(tmp_path_factory):
-    """Two nano scenes of two frames in the layout of nuScenes."""
-    root = tmp_path_factory.mktemp("street")
-    generate(replace(PRESETS["nano"], frames=2), root, num_scenes=2, seed=5)
-    return root
-
-
-@pytest.fixture(scope="session")
 def kitti_street(tmp_path_factory):
     """Two nano sequences of one frame in the layout of SemanticKITTI."""
     root = tmp_path_factory.mktemp("kitti_street")

@@ -26,7 +26,7 @@ from occkit.nn.subspace import ArccosSubspaceConfig, SvdSubspaceConfig, expand_f
 from occkit.taxonomy import OCC3D
 from occkit.training.feature_cost import Vocabulary, basis_of, choose_rung, ladder, measure_rungs, moment_of
 from occkit.training.feature_plan import find_subspace, find_vocabulary, open_for_writing
-from occkit.training.features import compare_with_images, fill_store, write_features
+from occkit.training.features import compare_with_images, fill_store
 from occkit.world import PRESETS, generate
 from tiny_models import save_clip, save_siglip
 
@@ -40,6 +40,12 @@ def world(tmp_path_factory):
 
 def frames_of(root):
     return open_dataset(root, split="all", config=DataConfig(load_depth=False))
+
+
+def write_features(extractor, frames, folder, **options):
+    """Write a folder; return it and the number of frames that were looked at for it."""
+    store = open_for_writing(extractor, frames, folder, **options).store
+    return store, fill_store(extractor, frames, store, progress=False).written
 
 
 def contents(folder):

@@ -1,7 +1,6 @@
 """Prediction and evaluation on an engine: the files and the sums of one process."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,8 @@ from occkit.training.checkpoint import from_pretrained, save_pretrained
 from occkit.training.evaluate import evaluate_model, evaluate_predictions, write_predictions
 from occkit.training.spread import ModelSource, spread_evaluation, spread_predictions
 from occkit.training.system import build_system
-from occkit.world.generate import generate
-from occkit.world.presets import PRESETS
 
 PROTOCOLS = ["occ3d", "rayiou"]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    generate(replace(PRESETS["nano"], frames=2), root, num_scenes=2, seed=5)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +60,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def test_files_and_sums_are_those_of_one_process(world, source, engine, one_thread, tmp_path):
+def test_files_and_sums_are_those_of_one_process(street, source, engine, one_thread, tmp_path):
     model, recipe = from_pretrained(source.run)
-    frames = open_dataset(world, split="all", config=recipe.data)
+    frames = open_dataset(street, split="all", config=recipe.data)
     assert write_predictions(model, frames, tmp_path / "here", progress=False) == 4
     assert spread_predictions(source, frames, tmp_path / "there", engine, progress=False) == 4
     assert_same_volumes(tmp_path / "here", tmp_path / "there")
@@ -87,9 +77,9 @@ def test_files_and_sums_are_those_of_one_process(world, source, engine, one_thre
     assert spread_evaluation(tmp_path / "here", frames, PROTOCOLS, engine).report() == of_files
 
 
-def test_an_unreadable_image_is_named_and_the_others_are_predicted(world, source, tmp_path):
+def test_an_unreadable_image_is_named_and_the_others_are_predicted(street, source, tmp_path):
     root = tmp_path / "world"
-    shutil.copytree(world, root)
+    shutil.copytree(street, root)
     _, recipe = from_pretrained(source.run)
     frames = open_dataset(root, split="all", config=recipe.data)
     broken = frames.tokens[1]
@@ -105,19 +95,19 @@ def test_an_unreadable_image_is_named_and_the_others_are_predicted(world, source
         write_predictions(other, frames, tmp_path / "out", progress=False)
 
 
-def test_the_command_line_has_them_all(cluster, world, source, tmp_path, capsys):
+def test_the_command_line_has_them_all(cluster, street, source, tmp_path, capsys):
     ray = ["--engine", "ray", "--workers", "1"]
-    predict = ["predict", source.run, "--data", str(world), "--out", str(tmp_path / "p"), "--no-pictures"]
+    predict = ["predict", source.run, "--data", str(street), "--out", str(tmp_path / "p"), "--no-pictures"]
     assert main([*predict, *ray]) == 0
     assert main(predict) == 0
     assert "predicted 2 frames (2 were there)" in capsys.readouterr().out
-    evaluate = ["evaluate", "--predictions", str(tmp_path / "p"), "--data", str(world)]
+    evaluate = ["evaluate", "--predictions", str(tmp_path / "p"), "--data", str(street)]
     assert main([*evaluate, "--json", str(tmp_path / "here.json")]) == 0
     assert main([*evaluate, "--json", str(tmp_path / "there.json"), *ray]) == 0
     assert (tmp_path / "here.json").read_text() == (tmp_path / "there.json").read_text()
-    assert main([*evaluate, "--workers", "1"]) == 2
-    assert main(["evaluate", source.run, "--data", str(world), "--depth", *ray]) == 2
-    label = ["label", "--data", str(world), "--out", str(tmp_path / "l"), "--max-pictures", "0", "--split", "val"]
+    assert main([*evaluate, "--workers", "1"]) == 1
+    assert main(["evaluate", source.run, "--data", str(street), "--depth", *ray]) == 2
+    label = ["label", "--data", str(street), "--out", str(tmp_path / "l"), "--max-pictures", "0", "--split", "val"]
     assert main([*label, *ray]) == 0
     assert main(label) == 0
     assert "0 labels, 2 were there" in capsys.readouterr().out

@@ -27,7 +27,7 @@ What is in DIR already and complete is used again, so an interrupted demo is con
 MARKER = "demo.json"
 """Says that a folder was made by this command, and with which settings."""
 PROTOCOLS = ("occ3d", "rayiou")
-SHIPPED = "lift-nano"
+FAST_NETWORK = "lift-nano"
 """The network of --fast."""
 FIGURES = (
     ("occ3d", "miou", "mIoU", "mean over the classes of the intersection over union, where a camera saw"),
@@ -104,7 +104,7 @@ def make_plan(args: Args) -> Plan:
 
     nano = PRESETS["nano"]
     if args.fast:
-        trained = find_model(SHIPPED)
+        trained = find_model(FAST_NETWORK)
         assert trained is not None, "a part of the package"
         world = replace(nano, frames=1)
         return Plan(world=world, num_scenes=6, recipe=read_recipe(trained), num_shown=1, trained=trained)

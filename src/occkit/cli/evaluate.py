@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from occkit.engine import Engine
     from occkit.metrics import Evaluator
     from occkit.training.label_sources import LabelSource
 
@@ -73,12 +74,14 @@ def main(argv: list[str]) -> int:
     if wrong:
         print(f"occkit evaluate: {wrong} (occkit evaluate --help)", file=sys.stderr)
         return 2
+    from occkit.engine import choose_engine
     from occkit.files import write_json
     from occkit.training.processes import process_state
 
+    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
     # First of all, because not every run knows words.
     retrieval = None if args.retrieval is None else _evaluate_retrieval(args, args.retrieval)
-    evaluator, prior = _evaluate(args)
+    evaluator, prior = _evaluate(args, engine)
     depth = _evaluate_depth(args) if args.depth else None
     parts = _evaluate_visibility(args) if args.visibility else None
     if not process_state().is_main_process:
@@ -123,14 +126,12 @@ def _usage_problem(args: Args) -> str | None:
         return "--retrieval-trilinear goes with --retrieval"
     if args.engine == "ray" and (args.depth or args.visibility or args.retrieval is not None):
         return "--engine ray scores protocols; give --depth, --visibility and --retrieval in a call without it"
-    if args.engine == "local" and (args.workers is not None or args.address is not None):
-        return "--workers and --address go with --engine ray"
     if args.origins is not None and args.labels is None:
         return "--origins goes with --labels; a data set has its own"
     return None
 
 
-def _evaluate(args: Args) -> "tuple[Evaluator, Evaluator | None]":
+def _evaluate(args: Args, engine: "Engine") -> "tuple[Evaluator, Evaluator | None]":
     """Return the evaluator of what was asked for, and that of the constant prior where --data is a generated world."""
     from occkit.data.datasets import open_dataset
     from occkit.data.frames import DataConfig
@@ -138,12 +139,13 @@ def _evaluate(args: Args) -> "tuple[Evaluator, Evaluator | None]":
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.label_sources import LabelsFolder
     from occkit.training.processes import process_device
+    from occkit.training.spread import spread_evaluation
 
     options: dict[str, Any] = {"mask": args.mask, "progress": True}
     labels: LabelSource
     tokens: list[str] | None = None
     if args.run is not None and args.data is not None and args.engine == "ray":
-        evaluator, labels = _spread_run(args, args.run, args.data)
+        evaluator, labels = _spread_run(args, args.run, args.data, engine)
     elif args.run is not None and args.data is not None:
         model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
         dataset = labels = open_dataset(args.data, split=args.split, config=recipe.data)
@@ -158,39 +160,27 @@ def _evaluate(args: Args) -> "tuple[Evaluator, Evaluator | None]":
         tokens = evaluate.match_tokens(args.predictions, labels, allow_missing=args.allow_missing)
         if len(tokens) < len(labels.tokens):
             print(f"{len(labels.tokens) - len(tokens)} of {len(labels.tokens)} labelled frames have no prediction")
-        options["allow_missing"] = args.allow_missing
+        scored = options | {"allow_missing": args.allow_missing}
         if args.engine == "ray":
-            evaluator = _spread_predictions(args, args.predictions, labels, options)
+            evaluator = spread_evaluation(args.predictions, labels, args.protocol, engine, **scored)
         else:
-            evaluator = evaluate.evaluate_predictions(args.predictions, labels, args.protocol, **options)
-        del options["allow_missing"]
+            evaluator = evaluate.evaluate_predictions(args.predictions, labels, args.protocol, **scored)
     if args.data is None or not evaluate.is_generated_world(args.data):
         return evaluator, None
     prior = evaluate.fit_prior(open_dataset(args.data, split="train", config=DataConfig()), progress=True)
     return evaluator, evaluate.evaluate_prior(prior, labels, args.protocol, tokens=tokens, **options)
 
 
-def _spread_run(args: Args, run: str, data: Path) -> "tuple[Evaluator, LabelSource]":
+def _spread_run(args: Args, run: str, data: Path, engine: "Engine") -> "tuple[Evaluator, LabelSource]":
     """Score a run on a cluster; this process needs the recipe only."""
     from occkit.data.datasets import open_dataset
-    from occkit.engine import choose_engine
     from occkit.training.checkpoint import open_recipe
     from occkit.training.spread import ModelSource, spread_evaluation
 
     where, recipe = open_recipe(run, code=args.code)
     dataset = open_dataset(data.absolute(), split=args.split, config=recipe.data)
     source = ModelSource(run=where, code=None if args.code is None else args.code.absolute())
-    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
     return spread_evaluation(source, dataset, args.protocol, engine, mask=args.mask, progress=True), dataset
-
-
-def _spread_predictions(args: Args, folder: Path, labels: "LabelSource", options: dict[str, Any]) -> "Evaluator":
-    """Score a folder of predictions on a cluster."""
-    from occkit.engine import choose_engine
-    from occkit.training.spread import spread_evaluation
-
-    engine = choose_engine(args.engine, workers=args.workers, address=args.address)
-    return spread_evaluation(folder, labels, args.protocol, engine, **options)
 
 
 def _evaluate_depth(args: Args) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def open_frames(root: Path, split: "Split", recipe: "Recipe", *, full_size: bool
     from dataclasses import replace
 
     from occkit.data.datasets import open_dataset
-    from occkit.data.views import read_grid
+    from occkit.data.rig import RigDataset
     from occkit.geometry import VoxelGrid
     from occkit.taxonomy import TAXONOMIES
 
@@ -120,10 +120,10 @@ def open_frames(root: Path, split: "Split", recipe: "Recipe", *, full_size: bool
     if full_size:
         config = replace(config, image_size=None, num_past=0, load_points=True, load_depth=False, augment=None)
     dataset = open_dataset(root, split=split, config=config)
-    if dataset.name != "rig":
+    if not isinstance(dataset, RigDataset):
         return dataset
     grid = getattr(recipe.system, "grid", None)
-    if isinstance(grid, VoxelGrid) and read_grid(dataset.root) is None:
+    if isinstance(grid, VoxelGrid) and dataset.stated_grid is None:
         dataset.grid = grid
     dataset.taxonomy = TAXONOMIES.get(str(getattr(recipe.system, "taxonomy", "")), dataset.taxonomy)
     return dataset

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from occkit.data.convert import FrameName
+from occkit.data.json_records import iterate_json_records
 from occkit.data.nuscenes_tables import LIDAR, matrix_of
 from occkit.data.records import Floats, field, name_field, path_field, pose_of, pose_of_quaternion
 from occkit.errors import DataError
-from occkit.files import iterate_json_records, read_json
+from occkit.files import read_json
 
 
 def table_folder(root: Path) -> Path:

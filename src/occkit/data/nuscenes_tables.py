@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from occkit.data.json_records import iterate_json_records
 from occkit.data.records import Floats, field, intrinsics_of, name_field, path_field, pose_of_quaternion
 from occkit.errors import DataError
-from occkit.files import iterate_json_records
 from occkit.geometry import pose_from_quaternion
 
 LIDAR = "LIDAR_TOP"

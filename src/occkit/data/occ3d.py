@@ -16,6 +16,11 @@ from occkit.geometry import OCC3D_GRID, VoxelGrid
 from occkit.samples import Occupancy
 from occkit.taxonomy import OCC3D, Taxonomy
 
+PSEUDO_LABELS = "labels.json"
+"""File beside `gts` that says how pseudo-labels were made, with their taxonomy and shape."""
+SKIPPED = "skipped.json"
+"""File beside it that names the frames without a pseudo-label, and why."""
+
 
 def label_path(root: Path, scene: str, token: str) -> Path:
     """Return where the label of a frame lies below a folder of Occ3D's layout."""

@@ -4,7 +4,7 @@ A folder holds one `rig.json` (one frame), or sub-folders each with a `rig.json`
 names), or sub-folders that are drives.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from occkit.data.frames import DataConfig, FrameDataset
 from occkit.data.records import Floats, array_of, field, intrinsics_of, name_field, path_field, pose_of
+from occkit.data.selection import by_scene
 from occkit.data.views import Frame, View, beside, choose_cameras, history, read_grid
 from occkit.errors import DataError
 from occkit.files import read_json, read_npy, read_raw
@@ -170,16 +171,18 @@ class RigDataset(FrameDataset):
                     problem = f"has the same token as {self._rigs[token].path}: {token}"
                     raise DataError(rig.path, problem, "give each frame its own token")
                 self._rigs[token], self._scenes[token] = rig, drive
-        self._order = _of_scenes(self._rigs, self._scenes)
+        self._order = by_scene(self._rigs, self.scene)
         self.tokens = self._keep(tuple(self._rigs), self._has_images, "image of every camera")
-        self._shown = _of_scenes(self.tokens, self._scenes)
+        self._shown = by_scene(self.tokens, self.scene)
         if self._source_steps:
             has = self._has_sources
             self.tokens = self._keep(self.tokens, has, f"image {self._source_steps} steps away of every camera")
         if self._has_other_labels:
             self.tokens = self._keep_labelled(self.tokens, self._has_images)
         self.taxonomy = OCC3D
-        self.grid = read_grid(folder) or (_grid_of_all(folder, tuple(drives)) if fleet else None) or OCC3D_GRID
+        self.stated_grid = read_grid(folder) or (_grid_of_all(folder, tuple(drives)) if fleet else None)
+        """What `grid.json` says; None without one, and then `grid` is Occ3D's."""
+        self.grid = self.stated_grid or OCC3D_GRID
 
     def _has_images(self, token: str) -> bool:
         return all(self._rigs[token].cameras[name].path.is_file() for name in self.camera_names)
@@ -275,14 +278,6 @@ def find_drives(root: Path) -> dict[str, tuple[Path, ...]]:
         drive = path.parent.parent.name
         drives[drive] = (*drives.get(drive, ()), path)
     return drives
-
-
-def _of_scenes(tokens: Iterable[str], scenes: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the tokens of each scene in their order."""
-    found: dict[str, list[str]] = {}
-    for token in tokens:
-        found.setdefault(scenes[token], []).append(token)
-    return found
 
 
 def _grid_of_all(folder: Path, drives: Sequence[str]) -> VoxelGrid | None:

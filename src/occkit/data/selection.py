@@ -1,6 +1,6 @@
-"""Which frames are meant: by name, or so many, evenly spread."""
+"""Which frames are meant: by name, by scene, or so many, evenly spread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from occkit.errors import ConfigError
@@ -12,6 +12,14 @@ def evenly_spread(items: Sequence[T], limit: int) -> tuple[T, ...]:
     """Return at most `limit` of the items: the middle one of as many equal parts."""
     count = min(limit, len(items))
     return tuple(items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count))
+
+
+def by_scene(tokens: Iterable[str], scene_of: Callable[[str], str]) -> dict[str, list[str]]:
+    """Return the frames of each scene, in the order they come in."""
+    found: dict[str, list[str]] = {}
+    for token in tokens:
+        found.setdefault(scene_of(token), []).append(token)
+    return found
 
 
 def choose_frames(tokens: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:

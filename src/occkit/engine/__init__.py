@@ -6,6 +6,17 @@ which tasks are ready; results pass through files, so that any call may be cut o
 
 from occkit.engine.choice import choose_engine
 from occkit.engine.crew import Crew, Engine, LocalEngine, Outcome, Stage, Work, run_all
-from occkit.engine.on_ray import RayEngine
+from occkit.engine.on_ray import RayEngine, ray_cluster
 
-__all__ = ["Crew", "Engine", "LocalEngine", "Outcome", "RayEngine", "Stage", "Work", "choose_engine", "run_all"]
+__all__ = [
+    "Crew",
+    "Engine",
+    "LocalEngine",
+    "Outcome",
+    "RayEngine",
+    "Stage",
+    "Work",
+    "choose_engine",
+    "ray_cluster",
+    "run_all",
+]

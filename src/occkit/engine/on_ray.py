@@ -44,21 +44,37 @@ class RayEngine:
         Raises:
             ConfigError: if Ray is not installed, or no cluster answers at the address.
         """
-        ray = _import_ray()
-        joined = bool(ray.is_initialized())
-        if not joined:
-            _start(ray, self.address)
-        crew: _RayCrew | None = None
-        try:
+        with ray_cluster(self.address) as ray:
             crew = _RayCrew(ray, self, stages)
-            yield crew
-        finally:
             try:
-                if crew is not None:
-                    crew.close()
+                yield crew
             finally:
-                if not joined:
-                    ray.shutdown()
+                crew.close()
+
+
+@contextmanager
+def ray_cluster(address: str | None = None, *, cores: int | None = None) -> Generator[Any, None, None]:
+    """Join a cluster, or have one of this machine until the context is left; the one that is joined already stays.
+
+    Args:
+        address: as in `RayEngine`.
+        cores: of a cluster of this machine; all by default.
+
+    Returns:
+        The module `ray`.
+
+    Raises:
+        ConfigError: if Ray is not installed, or no cluster answers at the address.
+    """
+    ray = _import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    _start(ray, address, cores)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 def _import_ray() -> Any:
@@ -73,13 +89,13 @@ def _import_ray() -> Any:
     return ray
 
 
-def _start(ray: Any, address: str | None) -> None:
+def _start(ray: Any, address: str | None, cores: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
             # Ray's workers step back behind everything else of the machine, by 15; these are what it is there for.
             os.environ.setdefault("RAY_worker_niceness", "0")
-            ray.init(address="local", include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -11,21 +11,18 @@ from rich.console import Console
 from rich.progress import track
 
 from occkit.data.frames import FrameDataset
+from occkit.data.occ3d import PSEUDO_LABELS, SKIPPED
 from occkit.engine import Crew, Engine, LocalEngine, Stage
 from occkit.errors import ConfigError
-from occkit.files import read_json, write_json
+from occkit.files import read_json, remove_partials, write_json
 from occkit.foundation import DepthEstimator, SemanticLabeller
 from occkit.labels.fusion import FusionConfig
 from occkit.labels.points import OutlierConfig, StatisticalOutliers
 from occkit.labels.schedule import FUSE, LOOK, Schedule
 from occkit.labels.stages import Described, FuseConfig, LookConfig
 
-DESCRIPTION = "labels.json"
-"""File of a folder of labels that says how they were made."""
 POINTS_DESCRIPTION = "points.json"
 """File of a folder of points that says whose they are."""
-SKIPPED = "skipped.json"
-"""File that names the frames without a label, and why."""
 _POINTS = ".points"
 
 
@@ -127,6 +124,7 @@ def make_labels(
         Stage(name=LOOK, build=look.build, stateful=True, gpu=True),
         Stage(name=FUSE, build=fuse.build, stateful=False),
     )
+    remove_partials(look.points)
     with (engine or LocalEngine()).open(stages) as crew:
         _describe_all(crew, folder, kept_points, config, dataset)
         bar = track(
@@ -154,7 +152,7 @@ def _describe_all(crew: Crew, folder: Path, points: Path | None, config: Factory
             f"make_labels: the labeller gives classes of {found.taxonomy}, {dataset.root} has those of "
             f"{dataset.taxonomy.name}; take another vocabulary"
         )
-    _describe(folder / DESCRIPTION, _description_of_labels(found, config, dataset))
+    _describe(folder / PSEUDO_LABELS, _description_of_labels(found, config, dataset))
     if points is not None:
         _describe(points / POINTS_DESCRIPTION, _description_of_points(found, config, dataset))
 

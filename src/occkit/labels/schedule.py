@@ -9,6 +9,7 @@ import numpy as np
 
 from occkit.data.frames import FrameDataset
 from occkit.data.occ3d import label_path
+from occkit.data.selection import by_scene
 from occkit.engine import Crew
 from occkit.errors import DataError
 from occkit.labels.fusion import FusionConfig
@@ -89,7 +90,7 @@ class Schedule:
     def _frames(self) -> Iterator[_Open | str]:
         """Yield frame after frame: what is to be made, or the token of one that is there."""
         history, future = self.fusion.history, self.fusion.future
-        for scene, tokens in _scenes(self.dataset):
+        for scene, tokens in by_scene(self.dataset.tokens, self.dataset.scene).items():
             frames: list[_Open | str] = []
             for i, token in enumerate(tokens):
                 if label_path(self.folder, scene, token).is_file() and self._has_images(token):
@@ -180,11 +181,3 @@ class Schedule:
                 self._asked.discard(token)
                 if not self.keep_points:
                     points_path(self.points, token).unlink(missing_ok=True)
-
-
-def _scenes(dataset: FrameDataset) -> Iterator[tuple[str, list[str]]]:
-    """Yield the frames of each scene in the order of time."""
-    order: dict[str, list[str]] = {}
-    for token in dataset.tokens:
-        order.setdefault(dataset.scene(token), []).append(token)
-    yield from order.items()

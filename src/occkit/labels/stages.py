@@ -17,7 +17,7 @@ from occkit.data.frames import FrameDataset
 from occkit.data.image_maps import map_path, write_class_map
 from occkit.data.occ3d import label_path
 from occkit.errors import DataError
-from occkit.files import remove_partials_of, write_npz
+from occkit.files import remove_partials, write_npz
 from occkit.foundation import DepthEstimator, SemanticLabeller
 from occkit.geometry import VoxelGrid
 from occkit.labels.fusion import FusedLabels, FusionConfig, fuse
@@ -116,7 +116,6 @@ class Look:
         except DataError as error:
             return Looked(unreadable=str(error))
         path = points_path(self.config.points, token)
-        remove_partials_of(path)
         images = self.config.images
         if not path.is_file() or (images is not None and not has_images(images, token, sample.camera_names)):
             write_points(path, self._points(sample))
@@ -127,9 +126,9 @@ class Look:
         depth = self.depth.estimate(images, cameras=cameras, token=sample.token, names=sample.camera_names)
         ids = self.labeller.label(images, token=sample.token, cameras=sample.camera_names)
         if config.images is not None:
-            for name, shown in zip(sample.camera_names, ids.cpu().numpy(), strict=True):
-                path = map_path(config.images, sample.token, name)
-                remove_partials_of(path)
+            paths = [map_path(config.images, sample.token, name) for name in sample.camera_names]
+            remove_partials(paths[0].parent, age=0)  # a frame's own folder, and the frame is ours
+            for path, shown in zip(paths, ids.cpu().numpy(), strict=True):
                 write_class_map(path, shown, ignore_id=sample.taxonomy.ignore_id)
         points = back_project(
             depth.cpu(), ids.cpu(), cameras, sample.taxonomy, stride=config.stride, max_depth=config.max_depth
@@ -187,7 +186,7 @@ class Fuse:
         frames += [(self._read(other), pose) for other, pose in window.others]
         labels = fuse(frames, config.grid, config.taxonomy, config.fusion)
         path = label_path(config.folder, window.scene, window.token)
-        remove_partials_of(path)
+        remove_partials(path.parent, age=0)  # a frame's own folder, and the frame is ours
         write_label(path, labels)
 
     def _read(self, token: str) -> LabelledPoints:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
@@ -14,8 +13,6 @@ from occkit.errors import DataError
 from occkit.foundation import FeatureExtractor
 from occkit.nn.subspace import reduce_features
 from occkit.training.evaluate import share
-from occkit.training.feature_cost import Vocabulary
-from occkit.training.feature_plan import Subspace, open_for_writing
 from occkit.training.processes import process_state
 
 
@@ -76,33 +73,6 @@ def _was_other(store: FeatureStore, token: str, images: Sequence[str]) -> bool:
         return store.record(token).images not in ((), tuple(images))
     except DataError:
         return False
-
-
-def write_features(
-    extractor: FeatureExtractor,
-    dataset: FrameDataset,
-    folder: Path,
-    *,
-    subspace: Subspace | None = None,
-    budget_bytes: int | None = None,
-    vocabulary: Vocabulary | None = None,
-    progress: bool = True,
-) -> tuple[FeatureStore, int]:
-    """Open a folder and fill it: `open_for_writing`, then `fill_store`; arguments and errors are theirs.
-
-    Returns:
-        The store, and the number of frames whose features were made now by this process.
-    """
-    plan = open_for_writing(
-        extractor,
-        dataset,
-        folder,
-        subspace=subspace,
-        budget_bytes=budget_bytes,
-        vocabulary=vocabulary,
-        progress=progress,
-    )
-    return plan.store, fill_store(extractor, dataset, plan.store, progress=progress).written
 
 
 def compare_with_images(dataset: FrameDataset, store: FeatureStore, *, progress: bool = True) -> dict[str, list[str]]:

@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from occkit.data.feature_store import FeatureStore
 from occkit.data.frames import FrameDataset
 from occkit.data.image_inputs import depth_map_path, write_depth_map
 from occkit.data.image_maps import map_path, write_class_map
@@ -22,7 +21,8 @@ from occkit.files import read_json, write_json
 from occkit.foundation import DepthEstimator, FeatureExtractor, SemanticLabeller
 from occkit.samples import Sample
 from occkit.training.evaluate import share
-from occkit.training.features import write_features
+from occkit.training.feature_plan import open_for_writing
+from occkit.training.features import fill_store
 
 DESCRIPTION = "look.json"
 """File of a folder of maps that says what made them."""
@@ -97,9 +97,9 @@ def write_segmentation_features(
         DataError: if the folder holds other features.
     """
     started = time.perf_counter()
-    store, written = write_features(extractor, dataset, folder, progress=progress)
-    assert isinstance(store, FeatureStore)
-    return Looked(frames=written, seconds=time.perf_counter() - started, bytes=_size(folder))
+    store = open_for_writing(extractor, dataset, folder, progress=progress).store
+    filled = fill_store(extractor, dataset, store, progress=progress)
+    return Looked(frames=filled.written, seconds=time.perf_counter() - started, bytes=_size(folder))
 
 
 def _write(

@@ -17,7 +17,7 @@ from occkit.data.loader import collate
 from occkit.data.predictions import prediction_path, read_prediction, write_prediction
 from occkit.engine import Engine, Stage, run_all
 from occkit.errors import DataError
-from occkit.files import remove_partials_of, write_json
+from occkit.files import remove_partials, write_json
 from occkit.metrics import PROTOCOLS, Evaluator, RayProtocol
 from occkit.training.checkpoint import fingerprint, from_pretrained
 from occkit.training.evaluate import SOURCE, Volume, check_folder, label_of, match_tokens
@@ -44,7 +44,6 @@ class _Model:
     def __init__(self, source: ModelSource, dataset: FrameDataset) -> None:
         self.device = process_device()
         self.model, _ = from_pretrained(source.run, code=source.code, device=self.device)
-        self.model.eval()
         self.dataset = dataset
         self.places = {token: i for i, token in enumerate(dataset.tokens)}
 
@@ -83,7 +82,6 @@ class _Predict:
             semantics = self.model.ask(token)
         except DataError as error:
             return str(error)
-        remove_partials_of(prediction_path(self.folder, token))
         write_prediction(self.folder, token, semantics)
         return None
 
@@ -123,6 +121,7 @@ def spread_predictions(
         mine = {"weights_sha256": str(named.value)}
         check_folder(folder, mine)
         write_json(folder / SOURCE, mine)
+        remove_partials(folder)
         missing = [token for token in dataset.tokens if not prediction_path(folder, token).is_file()]
         outcomes = run_all(crew, _STAGE, ((token, token) for token in missing))
         console = Console(stderr=True)

@@ -10,15 +10,13 @@ from occkit.data.doctor.report import Progress, Report, choose, relative
 from occkit.data.feature_layout import is_sha256
 from occkit.data.feature_store import DESCRIPTION as FEATURES
 from occkit.data.feature_store import FRAMES, OBJECTS, SUFFIX, FeatureStore
-from occkit.data.occ3d import read_labels
+from occkit.data.occ3d import PSEUDO_LABELS, SKIPPED, read_labels
 from occkit.data.teaching import DESCRIPTION as TEACHING
 from occkit.data.teaching import read_teaching
 from occkit.errors import DataError
 from occkit.files import PARTIAL, npz_keys, read_json, read_npz_array
 from occkit.taxonomy import TAXONOMIES
 
-LABELS = "labels.json"
-"""File of a folder of pseudo-labels that says how they were made."""
 _MAX_JSON = 2**22
 _NOT_THERE = "run occkit features again"
 
@@ -29,7 +27,7 @@ def examiner_of(root: Path) -> Callable[[Report, Path, int | None, Progress], No
         return examine_features
     if (root / TEACHING).is_file():
         return examine_teachings
-    if (root / LABELS).is_file() and (root / "gts").is_dir():
+    if (root / PSEUDO_LABELS).is_file() and (root / "gts").is_dir():
         return examine_pseudo_labels
     return None
 
@@ -123,7 +121,7 @@ def examine_teachings(report: Report, root: Path, frames: int | None, progress: 
 def examine_pseudo_labels(report: Report, root: Path, frames: int | None, progress: Progress) -> None:
     """Examine what `occkit label` wrote: shape and classes as `labels.json` says, masks and counts."""
     report.kind = "pseudo-labels of occkit label"
-    said = read_json(root / LABELS, max_bytes=_MAX_JSON)
+    said = read_json(root / PSEUDO_LABELS, max_bytes=_MAX_JSON)
     name, shape = (said.get("taxonomy"), said.get("shape")) if isinstance(said, dict) else (None, None)
     if (
         not isinstance(name, str)
@@ -131,7 +129,8 @@ def examine_pseudo_labels(report: Report, root: Path, frames: int | None, progre
         or not isinstance(shape, list)
         or [type(n) for n in shape] != [int] * 3
     ):
-        raise DataError(root / LABELS, "expected the name of a taxonomy and a shape [x, y, z]", "make the labels again")
+        problem = "expected the name of a taxonomy and a shape [x, y, z]"
+        raise DataError(root / PSEUDO_LABELS, problem, "make the labels again")
     taxonomy, paths = TAXONOMIES[name], sorted(root.glob("gts/*/*/labels.npz"))
     report.count("labels", len(paths))
     seen = np.zeros(256, dtype=np.int64)
@@ -141,15 +140,15 @@ def examine_pseudo_labels(report: Report, root: Path, frames: int | None, progre
         if label is None:
             continue
         if label.semantics.shape != tuple(shape):
-            problem = f"expected shape {shape} as {LABELS} says, got {list(label.semantics.shape)}"
+            problem = f"expected shape {shape} as {PSEUDO_LABELS} says, got {list(label.semantics.shape)}"
             report.add("error", relative(path, root), problem, "delete it, and run occkit label again")
         seen += np.bincount(label.semantics.numpy().ravel(), minlength=256)
         if "count" in npz_keys(path):
             report.attempt(lambda path=path: read_npz_array(path, "count", shape=tuple(shape), kinds="ui"))
     if paths and int((seen > 0).sum()) == 1:
         report.add("warning", root, f"every voxel has id {int(seen.argmax())}", "did the models see anything?")
-    if (root / "skipped.json").is_file():
-        skipped = report.attempt(lambda: read_json(root / "skipped.json", max_bytes=_MAX_JSON))
+    if (root / SKIPPED).is_file():
+        skipped = report.attempt(lambda: read_json(root / SKIPPED, max_bytes=_MAX_JSON))
         report.add_many("warning", list(skipped or {}), "frame without a label", "skipped.json says why")
     leftovers = list(root.glob(f"gts/*/*/.*{PARTIAL}"))
     _list(report, "info", root, leftovers, "left by a killed writer", "delete it")

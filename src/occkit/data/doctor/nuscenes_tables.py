@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from occkit.data.doctor.report import Report
+from occkit.data.json_records import iterate_json_records
 from occkit.data.records import path_field
 from occkit.errors import DataError
-from occkit.files import iterate_json_records
 
 TABLES: dict[str, tuple[str, ...]] = {
     "scene": ("token", "name", "nbr_samples", "first_sample_token", "last_sample_token"),
