@@ -160,7 +160,7 @@ def _evaluate(args: Args, engine: "Engine") -> "tuple[Evaluator, Evaluator | Non
         tokens = evaluate.match_tokens(args.predictions, labels, allow_missing=args.allow_missing)
         if len(tokens) < len(labels.tokens):
             print(f"{len(labels.tokens) - len(tokens)} of {len(labels.tokens)} labelled frames have no prediction")
-        scored = options | {"allow_missing": args.allow_missing}
+        scored: dict[str, Any] = options | {"allow_missing": args.allow_missing}
         if args.engine == "ray":
             evaluator = spread_evaluation(args.predictions, labels, args.protocol, engine, **scored)
         else:
