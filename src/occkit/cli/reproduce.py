@@ -35,7 +35,7 @@ class Args:
     out: Path | None = None
     """Output folder; runs/reproduce-<system> by default."""
     jobs: int = 1
-    """Arms that run at the same time."""
+    """Worlds and arms that are made at the same time."""
     processes: int = 1
     """Processes of each arm, under torchrun."""
 
@@ -77,10 +77,20 @@ def main(argv: list[str]) -> int:
 
 
 def _make_world(world: "World", seed: int, folder: Path) -> None:
-    """Write a world and what else is asked for, each in a process of its own, through the same door as a user."""
+    """Write a world and what else is asked for, each in a process of its own, through the same door as a user.
+
+    What they print is kept beside the folder, because two worlds may be made at once.
+    """
     generate = ["world", "--format", world.format, "--preset", world.preset, "--scenes", str(world.scenes)]
     generate += ["--seed", str(seed), "--out", str(folder), *world.options]
     further = [[part.replace("{root}", str(folder)) for part in command] for command in world.commands]
-    for command in (generate, *further):
-        if subprocess.run([sys.executable, "-m", "occkit.cli", *command], check=False).returncode != 0:
-            raise OcckitError(f"the world of seed {seed} could not be made: {shlex.join(['occkit', *command])}")
+    log = folder.with_name(f"{seed}.txt")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"world of seed {seed} is being made; log {log}", flush=True)
+    with log.open("wb") as file:
+        for command in (generate, *further):
+            run = [sys.executable, "-m", "occkit.cli", *command]
+            if subprocess.run(run, stdout=file, stderr=subprocess.STDOUT, check=False).returncode != 0:
+                tail = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+                what = f"the world of seed {seed} could not be made: {shlex.join(['occkit', *command])}"
+                raise OcckitError(f"{what}: {tail}; the whole log is {log}")

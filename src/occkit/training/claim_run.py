@@ -70,7 +70,7 @@ def run_claim(
         make_world: writes the world of a seed.
         seeds: training seeds; the world of seed s is made from `world_seed + s`.
         world_seed: see above.
-        jobs: arms that run at the same time.
+        jobs: worlds and arms that are made at the same time.
         processes: processes of each arm, under torchrun if more than one.
         report: takes a line of text when an arm starts and when it has finished.
 
@@ -78,17 +78,19 @@ def run_claim(
         OcckitError: if an arm fails, with the end of its log.
     """
     claim = load_claim(system)
-    for seed in seeds:
-        if any(finished_result(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
-            _world(claim.world, world_seed + seed, out, make_world)
     first = {PRIOR} if claim.lesson is None else {PRIOR, claim.lesson.teacher}
     # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone.
     arms = sorted((PRIOR, *claim.arms), key=lambda arm: (arm not in first, *_turn(claim, arm)))
     work = [(arm, seed) for group in (arms[: len(first)], arms[len(first) :]) for seed in seeds for arm in group]
     threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
 
+    def world(seed: int) -> None:
+        if any(finished_result(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
+            _world(claim.world, world_seed + seed, out, make_world)
+
     def one(item: tuple[str, int]) -> dict[str, Any]:
         arm, seed = item
+        worlds[seed].result()
         if claim.lesson is not None and arm not in first and _is_taught(claim, arm):
             running[claim.lesson.teacher, seed].result()
         for name in (*claim.starts.get(arm, ()), *claim.judges(arm)):
@@ -105,6 +107,8 @@ def run_claim(
 
     pool = ThreadPoolExecutor(jobs)
     running: dict[tuple[str, int], Future[dict[str, Any]]] = {}
+    # First in the queue, so that no arm takes the place of the world it waits for.
+    worlds = {seed: pool.submit(world, seed) for seed in seeds}
     try:
         for item in work:
             running[item] = pool.submit(one, item)
