@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from occkit.errors import DataError, OcckitError
@@ -90,6 +91,8 @@ def run_claim(
 
     def one(item: tuple[str, int]) -> dict[str, Any]:
         arm, seed = item
+        if failed.is_set():
+            raise CancelledError
         worlds[seed].result()
         if claim.lesson is not None and arm not in first and _is_taught(claim, arm):
             running[claim.lesson.teacher, seed].result()
@@ -98,13 +101,18 @@ def run_claim(
         kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
             report(f"{arm:>24}  seed {seed}  running; log {log_path(out, arm, seed)}")
-            _spawn([system, arm, str(seed), str(world_seed), str(out)], arm, seed, out, processes, threads)
+            try:
+                _spawn([system, arm, str(seed), str(world_seed), str(out)], arm, seed, out, processes, threads)
+            except OcckitError:
+                failed.set()
+                raise
             kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
             raise OcckitError(f"arm {arm}, seed {seed}: ended without a result; see {log_path(out, arm, seed)}")
         report(f"{arm:>24}  seed {seed}  {kept['wall_s']:7.0f} s  {_headline(kept['scores'])}")
         return kept
 
+    failed = Event()
     pool = ThreadPoolExecutor(jobs)
     running: dict[tuple[str, int], Future[dict[str, Any]]] = {}
     # First in the queue, so that no arm takes the place of the world it waits for.
@@ -114,7 +122,7 @@ def run_claim(
             running[item] = pool.submit(one, item)
         results = {item: run.result() for item, run in running.items()}
     finally:
-        # After a failure or Ctrl-C no further arm may start.
+        # After a failure or Ctrl-C no further arm may start; `failed` stops the one that a thread turns to meanwhile.
         pool.shutdown(cancel_futures=True)
     return _outcome(claim, seeds, results)
 
