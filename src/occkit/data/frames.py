@@ -5,12 +5,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, cast, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from PIL import Image
 from torch import Tensor
 
 from occkit.data.cache import ByteCache
@@ -28,21 +27,14 @@ from occkit.data.feature_rays import (
 )
 from occkit.data.image_inputs import FeatureMaps, ImageInputsConfig, depth_map_path, read_depth_maps
 from occkit.data.image_maps import map_path, read_id_map
+from occkit.data.image_reader import ImageReader
 from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
 from occkit.data.selection import evenly_spread
 from occkit.data.teaching import read_teaching
-from occkit.data.transforms import (
-    AugmentConfig,
-    ImagePlan,
-    apply_to_cameras,
-    apply_to_image,
-    flip_volume,
-    plan_image,
-)
-from occkit.data.views import Frame, View, decode_view
+from occkit.data.transforms import AugmentConfig, flip_volume
+from occkit.data.views import Frame, View
 from occkit.errors import ConfigError, DataError
-from occkit.files import image_size
 from occkit.geometry import Cameras, VoxelGrid, project_depth
 from occkit.samples import FeatureRays, ImageInputs, Occupancy, Sample, Teaching
 from occkit.taxonomy import Taxonomy
@@ -166,7 +158,9 @@ class FrameDataset:
         self.config = config
         self.training = training
         self._cache = ByteCache(cache_bytes)
-        self._image_size: tuple[int, int] | None = config.image_size
+        self._images = ImageReader(
+            config.image_size, keep_aspect=config.keep_aspect, cache=self._cache, first=self._first_view
+        )
         self._features: FeatureReader | None = None
         self._feature_maps: FeatureMaps | None = None
 
@@ -248,8 +242,8 @@ class FrameDataset:
         frame = self._frame(token)
         num_cameras = len(frame.views[0])
         seeds = [None] * num_cameras if rng is None else rng.integers(2**63, size=num_cameras).tolist()
-        images, cameras = self._look(frame.views, augment, seeds)
-        sources = self._look(frame.sources, augment, seeds) if frame.sources else (None, None)
+        images, cameras = self._images.look(frame.views, augment, seeds)
+        sources = self._images.look(frame.sources, augment, seeds) if frame.sources else (None, None)
         segments = self._maps(
             self.config.segments, frame, augment, seeds, remedy="make them with occkit teach --segments"
         )
@@ -353,7 +347,7 @@ class FrameDataset:
         rng = ray_chance(token, seed)
         others = {step: self._beside(token, step) for step in range(-horizon, horizon + 1) if step}
         keyframes = [(token, 0) if other is None else (other, step) for step, other in others.items()]
-        picture = self._picture if self.config.feature_colours else None
+        picture = self._images.picture if self.config.feature_colours else None
         parts = []
         for other, step, count in share_out(self.config.feature_rays, [(token, 0), *keyframes], rng):
             pixels = self._choose_pixels(other, count, rng)
@@ -388,9 +382,6 @@ class FrameDataset:
     def _pose_of(self, token: str) -> Floats:
         return self._cache.get(("pose", token), lambda: self._world_pose(token))
 
-    def _picture(self, view: View) -> Image.Image:
-        return self._cache.get(("picture", view.path), lambda: decode_view(view))[0]
-
     @property
     def _feature_horizon(self) -> int:
         return self.config.feature_horizon if self.training else 0
@@ -420,23 +411,17 @@ class FrameDataset:
         if folder is None or (training_only and not self.training):
             return None
         maps = []
-        for name, (stored, plan) in zip(self.camera_names, self._plans(frame, augment, seeds), strict=True):
+        plans = self._images.plans(frame.views[0], augment, seeds)
+        for name, (stored, plan) in zip(self.camera_names, plans, strict=True):
             path = map_path(self.root / folder, token or frame.token, name)
             maps.append(read_id_map(path, plan, stored=stored, remedy=remedy))
         return torch.stack(maps)
-
-    def _plans(
-        self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]
-    ) -> list[tuple[tuple[int, int], ImagePlan]]:
-        """Return the stored size of each current image, and what happens to it."""
-        sizes = [view.size or image_size(view.path) for view in frame.views[0]]
-        return [(size, self._plan(size, augment, seed)) for size, seed in zip(sizes, seeds, strict=True)]
 
     def _inputs(self, frame: Frame, augment: AugmentConfig | None, seeds: Sequence[int | None]) -> ImageInputs | None:
         config = self.config.inputs
         if config is None:
             return None
-        plans = self._plans(frame, augment, seeds)
+        plans = self._images.plans(frame.views[0], augment, seeds)
         remedy = "make them with occkit look --masks"
         masks = self._maps(config.masks, frame, augment, seeds, remedy=remedy, training_only=False)
         depth = None
@@ -460,55 +445,6 @@ class FrameDataset:
         """Return the frame half the split away."""
         return self.tokens[(self.tokens.index(token) + len(self.tokens) // 2) % len(self.tokens)]
 
-    def _look(
-        self, views: Sequence[Sequence[View]], augment: AugmentConfig | None, seeds: Sequence[int | None]
-    ) -> tuple[Tensor, Cameras]:
-        """Read rows of images; one draw of the augmentation serves a camera in all its rows."""
-        num_lens = max(len(view.distortion) for row in views for view in row)
-        images, cameras = [], []
-        for row in views:
-            for view, seed in zip(row, seeds, strict=True):
-                image, camera = self._see(view, augment, seed)
-                images.append(image)
-                lens = torch.zeros(8)
-                lens[: len(view.distortion)] = torch.tensor(view.distortion)
-                cameras.append(replace(camera, distortion=lens if num_lens else None))
-        shape = (len(views), len(views[0]))
-        stacked = replace(
-            cameras[0],
-            intrinsics=torch.stack([c.intrinsics for c in cameras]).float(),
-            ego_from_camera=torch.stack([c.ego_from_camera for c in cameras]).float(),
-            distortion=torch.stack([cast(Tensor, c.distortion) for c in cameras]) if num_lens else None,
-        )
-        return torch.stack(images).unflatten(0, shape), stacked.map(lambda tensor: tensor.unflatten(0, shape))
-
-    def _see(self, view: View, augment: AugmentConfig | None, seed: int | None) -> tuple[Tensor, Cameras]:
-        """Return one image at the network's size, uint8 `[3, h, w]`, and its camera."""
-        if seed is None:
-            pixels, stored = self._cache.get(("pixels", view.path), lambda: self._pixels(view))
-            plan = self._plan(stored, None, None)
-        else:
-            picture, stored = self._cache.get(("picture", view.path), lambda: decode_view(view))
-            plan = self._plan(stored, augment, seed)
-            pixels = torch.from_numpy(apply_to_image(picture, plan))
-        camera = Cameras(
-            intrinsics=torch.from_numpy(view.intrinsics),
-            ego_from_camera=torch.from_numpy(view.ego_from_camera),
-            height=stored[0],
-            width=stored[1],
-        )
-        return pixels, apply_to_cameras(camera, plan)
-
-    def _plan(self, stored: tuple[int, int], augment: AugmentConfig | None, seed: int | None) -> ImagePlan:
-        """Return what happens to an image of a stored size; the same seed, the same plan."""
-        keep_aspect = self.config.keep_aspect and self.config.image_size is not None
-        rng = None if seed is None else np.random.default_rng(seed)
-        return plan_image(stored, self.image_size, keep_aspect=keep_aspect, augment=augment, rng=rng)
-
-    def _pixels(self, view: View) -> tuple[Tensor, tuple[int, int]]:
-        picture, stored = decode_view(view, self.image_size)
-        return torch.from_numpy(apply_to_image(picture, self._plan(stored, None, None))), stored
-
     @property
     def _source_steps(self) -> tuple[int, ...]:
         return self.config.source_steps if self.training else ()
@@ -516,10 +452,10 @@ class FrameDataset:
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of every sample's images, pixels."""
-        if self._image_size is None:
-            view = self._frame(self.tokens[0]).views[0][0]
-            self._image_size = view.size or image_size(view.path)
-        return self._image_size
+        return self._images.size
+
+    def _first_view(self) -> View:
+        return self._frame(self.tokens[0]).views[0][0]
 
     def _keep(self, tokens: Sequence[str], has: Callable[[str], bool], what: str) -> tuple[str, ...]:
         """Leave out the frames that lack something, and say so.
