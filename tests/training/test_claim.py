@@ -104,6 +104,12 @@ def test_a_claim_checks_its_names() -> None:
         judge(AtLeast(arm="new", metric="occ3d.iou", threshold=0), SCORES)
 
 
+def test_a_class_that_some_world_lacks_has_no_value() -> None:
+    line = Difference(arm="new", baseline="old", metric="occ3d.per_class.bus")
+    judged = judge(line, {**SCORES, "new": {**SCORES["new"], "occ3d.per_class.bus": [0.1, 0.2, 0.3, 0.4]}})
+    assert (judged.value, judged.interval, judged.met) == (None, None, False)
+
+
 def test_reports_are_flattened() -> None:
     report = {"occ3d": {"miou": 0.5, "iou": None, "frames": 3, "per_class": {"car": 0.25, "bus": None}, "counts": {}}}
     assert flatten(report) == {"occ3d.miou": 0.5, "occ3d.per_class.car": 0.25}

@@ -271,13 +271,15 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
 
 
 def judge(line: Line, scores: Scores) -> PassLine:
-    """Return what the scores say about a line.
+    """Return what the scores say about a line; nothing about a class that some seed's world lacks.
 
     Raises:
         ConfigError: if an arm has no such metric.
     """
-    mean, interval = mean_interval(line.values(scores))
     baseline = None if isinstance(line, AtLeast) else line.baseline
+    named = [line.arm] if baseline is None else [line.arm, baseline]
+    lacking = ".per_class." in line.metric and any(line.metric not in scores[arm] for arm in named)
+    mean, interval = (math.nan, None) if lacking else mean_interval(line.values(scores))
     return PassLine(
         name=line.name or " ".join(part for part in (line.arm, baseline, line.metric) if part is not None),
         kind=line.kind,
