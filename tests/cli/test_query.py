@@ -13,11 +13,10 @@ from occkit.data import DataConfig, open_dataset
 from occkit.data.answers import read_answers
 from occkit.data.predictions import read_prediction
 from occkit.files import write_bytes
-from occkit.foundation import ClipTextConfig, SimulatedFeaturesConfig
+from occkit.foundation import ClipTextConfig
 from occkit.systems import langocc, lift
 from occkit.taxonomy import SEMANTICKITTI
 from occkit.training.checkpoint import save_pretrained
-from occkit.training.features import write_features
 from occkit.training.recipe import Recipe
 from occkit.training.system import build_system
 from occkit.training.world_queries import world_queries
@@ -163,8 +162,7 @@ def test_retrieval_of_a_run_stands_beside_image_features_and_chance(run, world, 
     assert cli.main(command) == 0
     assert "no image features" in capsys.readouterr().out
     assert json.loads(file.read_text())["retrieval"]["image_features"] is None
-    frames = open_dataset(world, split="all", config=DataConfig(load_depth=False))
-    write_features(SimulatedFeaturesConfig(root=world).build(), frames, world / "features", progress=False)
+    assert cli.main(["features", "--data", str(world), "--out", str(world / "features"), "--split", "all"]) == 0
     assert cli.main([*command, "--retrieval-trilinear"]) == 0
     said = capsys.readouterr().out
     for text in ("pop3d: all points", "langocc: points inside", "run", "features", "chance"):

@@ -1,6 +1,7 @@
 """`occkit view`: every kind of thing it opens, and the files it writes."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -190,7 +191,14 @@ def test_the_server_says_where_it_is_and_ends_on_ctrl_c(world):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "occkit.cli", "view", str(world), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and what they start.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -201,7 +209,7 @@ def test_the_server_says_where_it_is_and_ends_on_ctrl_c(world):
         with socket.socket() as outside:
             outside.settimeout(2)
             assert outside.connect_ex((_own_address(), port)) != 0
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=30)
     finally:
         process.kill()

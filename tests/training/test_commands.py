@@ -147,8 +147,8 @@ def test_a_world_is_made_through_the_same_door(tmp_path: Path, monkeypatch: pyte
     class Ended:
         returncode = 0
 
-    monkeypatch.setattr(reproduce_command.subprocess, "run", lambda command, check: commands.append(command) or Ended())
+    monkeypatch.setattr(reproduce_command.subprocess, "run", lambda command, **_: commands.append(command) or Ended())
     world = World(format="semantickitti", preset="kitti-nano", scenes=3, options=("--frames", "4"))
-    reproduce_command._make_world(world, 7, tmp_path)
+    reproduce_command._make_world(world, 7, tmp_path / "world")
     expected = "-m occkit.cli world --format semantickitti --preset kitti-nano --scenes 3 --seed 7"
-    assert commands[0][1:] == [*expected.split(), "--out", str(tmp_path), "--frames", "4"]
+    assert commands[0][1:] == [*expected.split(), "--out", str(tmp_path / "world"), "--frames", "4"]
