@@ -1,8 +1,12 @@
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -16,7 +20,7 @@ from scipy import stats
 from occkit.cli.reproduce import _make_world
 from occkit.data import DataConfig, open_dataset
 from occkit.data.semantickitti import write_packed
-from occkit.errors import ConfigError, OcckitError
+from occkit.errors import ConfigError, DataError, OcckitError
 from occkit.files import read_json, write_bytes, write_json, write_npz
 from occkit.systems import lift
 from occkit.training import claim_arm, claim_run
@@ -260,7 +264,7 @@ def test_commands_run_on_the_world_they_belong_to(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(subprocess, "run", run)
     world = World(scenes=2, commands=(("doctor", "{root}"), ("label", "--out", "{root}/labels"), ("never",)))
-    told = r"world of seed 7 could not be made: occkit label --out .*/w/labels: world says so / doctor says so / label"
+    told = r"world of seed 7 could not be made: occkit label --out .*/w/labels: failed .world says so / doctor says so"
     with pytest.raises(OcckitError, match=told):
         _make_world(world, 7, tmp_path / "w")
     assert (tmp_path / "7.txt").read_text().splitlines()[-1] == "label says so"
@@ -483,6 +487,29 @@ def test_an_arm_that_fails_stops_the_claim_with_the_end_of_its_log(
     with pytest.raises(OcckitError, match=r"arm prior, seed 0: failed .*the reason"):
         run_claim(str(recipes), tmp_path / "out", make_world_like(tiny_kitti, []), seeds=[0], report=print)
     assert started == ["prior"]
+
+
+def test_what_a_killed_claim_left_running_keeps_others_out(recipes: Path, tmp_path: Path) -> None:
+    orphan = """import sys; from pathlib import Path; from occkit.training import claim_run
+with claim_run._alone_in(Path(sys.argv[1])):
+    claim_run.run_logged(["sh", "-c", "echo $$; exec sleep 60"], Path(sys.argv[1]) / "log")"""
+    parent = subprocess.Popen([sys.executable, "-c", orphan, str(tmp_path)])
+    log = tmp_path / "log"
+    while not (log.is_file() and log.read_text().strip()):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    with pytest.raises(DataError, match=r"another occkit reproduce is at work here.*wait until they have ended"):
+        run_claim(str(recipes), tmp_path, make_world_like(tmp_path, []), seeds=[0])
+    os.kill(int(log.read_text()), signal.SIGKILL)
+    for _ in range(200):  # the lock goes with the process
+        try:
+            with claim_run._alone_in(tmp_path):
+                return
+        except DataError:
+            time.sleep(0.05)
+    pytest.fail("the folder stayed locked")
 
 
 def test_a_system_may_claim_more_than_one_thing(recipes: Path) -> None:

@@ -1,7 +1,6 @@
 """Run a system's claim, arms against baselines, and write its claim card."""
 
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,16 +80,17 @@ def _make_world(world: "World", seed: int, folder: Path) -> None:
 
     What they print is kept beside the folder, because two worlds may be made at once.
     """
+    from occkit.training.claim_run import run_logged
+
     generate = ["world", "--format", world.format, "--preset", world.preset, "--scenes", str(world.scenes)]
     generate += ["--seed", str(seed), "--out", str(folder), *world.options]
     further = [[part.replace("{root}", str(folder)) for part in command] for command in world.commands]
     log = folder.with_name(f"{seed}.txt")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
     print(f"world of seed {seed} is being made; log {log}", flush=True)
-    with log.open("wb") as file:
-        for command in (generate, *further):
-            run = [sys.executable, "-m", "occkit.cli", *command]
-            if subprocess.run(run, stdout=file, stderr=subprocess.STDOUT, check=False).returncode != 0:
-                tail = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-                what = f"the world of seed {seed} could not be made: {shlex.join(['occkit', *command])}"
-                raise OcckitError(f"{what}: {tail}; the whole log is {log}")
+    for command in (generate, *further):
+        try:
+            run_logged([sys.executable, "-m", "occkit.cli", *command], log)
+        except OcckitError as error:
+            what = f"the world of seed {seed} could not be made: {shlex.join(['occkit', *command])}"
+            raise OcckitError(f"{what}: {error}") from error

@@ -3,12 +3,14 @@
 What is kept and where is in `claim_results.py`, what a process does in `claim_arm.py`.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -77,7 +79,55 @@ def run_claim(
 
     Raises:
         OcckitError: if an arm fails, with the end of its log.
+        DataError: if another command is at work in `out`.
     """
+    with _alone_in(out):
+        return _run(system, out, make_world, seeds, world_seed, jobs, processes, report)
+
+
+def run_logged(command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None) -> None:
+    """Run a command of a claim, what it prints added to `log`.
+
+    Should this process be killed, the command goes on, and keeps others out of the claim's folder as long as it does,
+    because it inherits the lock.
+
+    Raises:
+        OcckitError: if it fails, with the end of the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        ended = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False, close_fds=False
+        )
+    if ended.returncode != 0:
+        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise OcckitError(f"failed ({' / '.join(tail)}); the whole log is {log}")
+
+
+@contextmanager
+def _alone_in(out: Path) -> Generator[None]:
+    """Hold the folder's lock, together with every process that `run_logged` starts meanwhile."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            problem = "another occkit reproduce is at work here, or arms that one left behind when it was killed"
+            raise DataError(out, problem, "wait until they have ended, stop them, or use another --out") from error
+        yield
+
+
+def _run(
+    system: str,
+    out: Path,
+    make_world: MakeWorld,
+    seeds: Sequence[int],
+    world_seed: int,
+    jobs: int,
+    processes: int,
+    report: Callable[[str], None],
+) -> Outcome:
     claim = load_claim(system)
     first = {PRIOR} if claim.lesson is None else {PRIOR, claim.lesson.teacher}
     # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone.
@@ -159,19 +209,14 @@ def _spawn(arguments: list[str], arm: str, seed: int, out: Path, processes: int,
     launcher = [sys.executable, "-m"]
     if processes > 1:
         launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    log = log_path(out, arm, seed)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        ended = subprocess.run(
+    try:
+        run_logged(
             [*launcher, claim_arm.__name__, *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            check=False,
+            log_path(out, arm, seed),
+            environment={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
-    if ended.returncode != 0:
-        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise OcckitError(f"arm {arm}, seed {seed}: failed ({' / '.join(tail)}); the whole log is {log}")
+    except OcckitError as error:
+        raise OcckitError(f"arm {arm}, seed {seed}: {error}") from error
 
 
 def _outcome(claim: Claim, seeds: Sequence[int], results: dict[tuple[str, int], dict[str, Any]]) -> Outcome:
