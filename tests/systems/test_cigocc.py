@@ -1,9 +1,11 @@
 """CIGOcc: its hosts and options, what each part reads and teaches, published sizes, both trainings on real layouts."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from occkit.errors import ConfigError
 from occkit.losses import VoxelLossConfig, coarse_labels, cross_entropy
@@ -64,6 +66,8 @@ def test_every_small_recipe_trains_what_it_says(name, frames):
     torch.stack(list(named.values())).sum().backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
+    if model.first is not None:
+        assert any(p.grad.any() for p in model.first.net.parameters()), "a gradient, and not one of zeros"
     inputs = recipe.data.inputs
     given = batch.inputs
     needed = ImageInputs(
@@ -92,6 +96,18 @@ def test_arms_start_from_the_same_weights():
         assert [n for n in shared if not torch.equal(whole[n], other[n])] == [], name
 
 
+class Operations(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
 def test_masks_change_nothing_but_a_head_that_inference_leaves_out(frames):
     plain, taught = built(small(cigocc.nano_gsd())), built(small(cigocc.nano()))
     batch = frames(0)
@@ -101,6 +117,11 @@ def test_masks_change_nothing_but_a_head_that_inference_leaves_out(frames):
     with torch.no_grad():
         assert torch.equal(predict(plain, batch).logits, predict(taught, batch).logits)
         assert predict(taught, batch).image_logits is None
+        with Operations() as of_plain:
+            predict(plain, batch)
+        with Operations() as of_taught:
+            predict(taught, batch)
+    assert of_plain.names == of_taught.names, "inference is the same, operation for operation"
     taught.train()
     assert set(total(taught, batch)) - set(total(plain.train(), batch)) == {"masks"}
 

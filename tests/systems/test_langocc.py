@@ -58,6 +58,27 @@ def test_a_constant_density_absorbs_as_it_should():
     assert seen.features.item() == pytest.approx(seen.opacity.item(), abs=2e-2)
 
 
+def fraction_of_each_ray(density, *, seed):
+    """Opacities of many rays through a volume, the bins of each moved by chance."""
+    rays = along_x(*[0.1] * 200)
+    config = RayRenderConfig(proposals=32, samples=48, min_weight=0.0)
+    features = torch.ones(GRID.num_voxels, 1)
+    return render_rays(config, density, features, GRID, rays, generator=torch.Generator().manual_seed(seed)).opacity
+
+
+@pytest.mark.parametrize("walls", [((4.0, 4.5, 0.5),), ((4.0, 4.5, 0.05),), ((2.0, 2.5, 0.6), (6.0, 6.5, 1.2))])
+def test_thin_walls_absorb_what_they_should_wherever_the_bins_lie(walls):
+    """What is empty between them counts for nothing: `1 - exp(-sum sigma d)`."""
+    density = sum(slab(first, last, density=value)[0] for first, last, value in walls)
+    true = 1 - math.exp(-sum((last - first) * value for first, last, value in walls))
+    found = fraction_of_each_ray(density, seed=0)
+    assert found.mean().item() == pytest.approx(true, rel=0.04)
+    assert found.std().item() < 0.06 * true
+    # A few of many samples are enough to find a wall in thin fog, too.
+    foggy = fraction_of_each_ray(density + 0.002, seed=1)
+    assert foggy.mean().item() == pytest.approx(1 - (1 - true) * math.exp(-0.002 * 7.875), rel=0.06)
+
+
 def test_the_thickness_of_fog_keeps_its_slope():
     density = torch.full(GRID.shape, 8.0, requires_grad=True)
     seen = render_rays(RayRenderConfig(), density, torch.ones(GRID.num_voxels, 1), GRID, along_x(0.1))
@@ -205,6 +226,27 @@ def test_the_sky_is_emptied_dropped_or_kept(batch):
     assert set(losses_of(sky, sky="drop")) == {"features"}
     assert losses_of(sky, sky="keep")["features"].item() > 0.0
     assert losses_of(mixed)["emptiness"].item() < losses_of(sky)["emptiness"].item()
+
+
+def test_the_comparison_has_a_weight(batch):
+    signal = LanguageRaysConfig(weight=10.0)
+    plain, heavy = (
+        built(**extra).eval().loss(built(**extra).eval()(batch), batch)["features"].item()
+        for extra in ({}, {"signal": signal})
+    )
+    assert heavy == pytest.approx(10 * plain)
+
+
+def test_few_channels_do_not_decide_what_the_sky_is(batch):
+    """Stored features of full width are compared with words at full width, however few channels are predicted."""
+    mixed = with_targets(batch, [*STREET_PROMPTS.texts])
+    rules = RayRulesConfig()
+    full, few = built(), built(text=text_of(subspace=SvdSubspaceConfig(dim=1)))
+    for model in (full, few):
+        model.prepare_text()
+    wide = mixed.feature_rays.features[0]
+    assert torch.equal(full.kinds_of(rules, wide).sky, few.kinds_of(rules, wide).sky)
+    assert not torch.equal(full.kinds_of(rules, wide).sky, few.kinds_of(rules, few.reduce(wide)).sky)
 
 
 def test_what_is_compared_can_be_asked_to_end(batch):

@@ -48,6 +48,7 @@ def test_a_file_is_loaded_once_and_its_recipes_are_found(recipes: Path) -> None:
     ("name", "says"),
     [
         ("{file}:nothing", "tiny_recipes.py has accumulating"),
+        ("{file}:claim", "claim is not declared as a recipe"),
         ("{file}", "has accumulating"),
         ("missing/file.py:tiny", "no such file"),
         ("lift.nothing_like_it", "nano"),

@@ -78,7 +78,7 @@ class Args:
     """Which points are taken for errors: statistical for a model's depth, none for a LiDAR's unless said otherwise."""
     oob: Literal["drop", "clamp"] = "drop"
     """Points outside the volume; clamp puts slabs on its faces."""
-    vote: Literal["majority", "rare_first", "current_first", "near_first"] = "majority"
+    vote: Literal["movers_first", "majority", "rare_first", "current_first", "near_first"] = "movers_first"
     """Who names a voxel."""
     min_points: int = 1
     """Voxels with fewer points are empty."""

@@ -19,7 +19,7 @@ from occkit.taxonomy import Taxonomy
 UNIT = 0.01
 """Points are kept in whole centimetres, so that a frame read back from disk is the frame that was written."""
 SKY_DISTANCE = 300.0
-"""Where the ray of a sky pixel is made to end, metres of z-depth: outside every volume."""
+"""How far from the camera the ray of a sky pixel is made to end, metres: outside every volume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,10 @@ def back_project(
     lenses = cameras.map(torch.Tensor.double)
     pixels = torch.stack([chosen % cameras.width, chosen // cameras.width], dim=-1).to(z) + 0.5
     points = lenses.unproject(pixels, z)
+    # At one z, rays at the edge of a wide image would end beyond what `UNIT` can count.
+    start = lenses.ego_from_camera[:, None, :3, 3]
+    ray = points - start
+    points = torch.where(sky[..., None], start + ray * (SKY_DISTANCE / ray.norm(dim=-1, keepdim=True)), points)
     position = (points / UNIT).round().clamp(-32768, 32767)[known]
     number = torch.arange(len(z), dtype=torch.uint8)[:, None].expand_as(words)
     return LabelledPoints(

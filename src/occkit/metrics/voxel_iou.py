@@ -131,11 +131,21 @@ class VoxelProtocol:
         means = {name: mean(per_class[c] for c in chosen) for name, chosen in self.extra_means.items()}
         return {
             "miou": mean(per_class[c] for c in classes),
+            **self._mean_of_labelled(confusion, per_class, taxonomy),
             **means,
             **self.completion(confusion, taxonomy),
             "per_class": {name: value if name in classes else None for name, value in per_class.items()},
             "counts": {"confusion": confusion.tolist(), "classes": list(taxonomy.classes)},
         }
+
+    def _mean_of_labelled(
+        self, confusion: Int64[np.ndarray, "c c"], per_class: Scores, taxonomy: Taxonomy
+    ) -> dict[str, float | None]:
+        """Return `miou_labelled`, over the classes that labels have, where `miou` scores absent ones too."""
+        if self.absent_class == "nan":
+            return {}
+        labelled = [c for c in self.classes(taxonomy) if confusion[taxonomy.id_of(c)].any()]
+        return {"miou_labelled": mean(per_class[c] for c in labelled)}
 
     def describe(self, taxonomy: Taxonomy) -> dict[str, object]:
         """Return the rules as JSON."""

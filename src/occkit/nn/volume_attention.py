@@ -162,8 +162,10 @@ class NeighbourAttention(nn.Module):
         return self.out(found.flatten(2))
 
 
-def start_apart(offset: nn.Linear, weight: nn.Linear, heads: int, points: int, axes: int) -> None:
-    """Let each head look in a direction of its own at first, a cell away, two, and so on, and at all of them alike.
+def start_apart(
+    offset: nn.Linear, weight: nn.Linear, heads: int, points: int, axes: int, *, spacing: float = 1.0
+) -> None:
+    """Let each head look in a direction of its own at first, `spacing` cells away, twice that, ..., at all alike.
 
     In two dimensions directions lie on a circle, in three on a spiral around a sphere; their largest coordinate is 1.
     """
@@ -176,7 +178,7 @@ def start_apart(offset: nn.Linear, weight: nn.Linear, heads: int, points: int, a
         ring = (1 - height.square()).sqrt()
         direction = torch.stack([ring * angle.cos(), ring * angle.sin(), height], dim=-1)
     direction = direction / direction.abs().amax(dim=-1, keepdim=True)
-    far = torch.arange(1, points + 1, device=offset.bias.device)[None, :, None]
+    far = spacing * torch.arange(1, points + 1, device=offset.bias.device)[None, :, None]
     with torch.no_grad():
         offset.weight.zero_()
         offset.bias.copy_((direction[:, None] * far).reshape(-1))

@@ -4,6 +4,7 @@ What asks are proposals, voxels where something may be; what they are asked abou
 depth distribution where depth counts. `nn/completion.py` makes a whole volume of the answers.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,6 +45,9 @@ class CrossAttentionConfig:
     """Attention heads; they share the channels out."""
     points: int = 8
     """Places that a head looks at around the voxel's projection."""
+    spacing: float = 1.0
+    """Cells of the map between these places at first, along a head's direction; learning moves them from there. A cell
+    of a small image spans a wider angle."""
     hidden: int = 256
     """Width of the feed-forward networks: twice the channels in VoxFormer and CGFormer, whose configs say 1024 and are
     overruled."""
@@ -57,6 +61,8 @@ class CrossAttentionConfig:
         for name in ("layers", "heads", "points", "hidden"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"CrossAttention: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.spacing < math.inf:
+            raise ConfigError(f"CrossAttention: spacing must be at least 0, got {self.spacing}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"CrossAttention: dropout must lie in [0, 1), got {self.dropout}")
 
@@ -130,7 +136,7 @@ class ImageLook(nn.Module):
         self.offset = nn.Linear(channels, 2 * count)
         self.weight = nn.Linear(channels, count)
         self.out = nn.Linear(channels, channels)
-        start_apart(self.offset, self.weight, config.heads, config.points, axes=2)
+        start_apart(self.offset, self.weight, config.heads, config.points, axes=2, spacing=config.spacing)
         self.depth_offset: nn.Linear | None = None
         if config.depth_aware:
             self.depth_offset = nn.Linear(channels, count)

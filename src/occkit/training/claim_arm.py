@@ -5,6 +5,7 @@
 
 import json
 import shutil
+import statistics
 import sys
 import time
 from dataclasses import replace
@@ -69,7 +70,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         recipe = arm_recipe(claim, arm, seed)
         recipe = replace(recipe, start=tuple(str(run_path(out, name, seed)) for name in claim.starts.get(arm, ())))
         run, resume = _run_folder(out, arm, seed, identity)
-        earlier = _train_seconds(run, recipe, state.num_processes) if resume else 0.0
+        earlier = sum(_step_seconds(run, recipe, state.num_processes)) if resume else 0.0
         before = environment.memory_in_use(device)
         # What is validated on the way decides nothing: the last weights are scored below.
         if not train(replace(recipe, evaluate_every=None), root, run, resume=resume).finished:
@@ -77,8 +78,13 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
         memory = max(0, environment.peak_memory(device) - before)
         # The last weights and not the best: those were chosen by the frames that are scored here.
         model, _ = load_run(run, weights="last", device=device, code=_code(system))
-        seconds = _train_seconds(run, recipe, state.num_processes)
-        costs = {"cost.train_s": seconds, "cost.train_gb": memory / 1e9, "cost.parameters": float(_size(model))}
+        steps = _step_seconds(run, recipe, state.num_processes)
+        costs = {
+            "cost.train_s": sum(steps),
+            "cost.step_s": statistics.median(steps),
+            "cost.train_gb": memory / 1e9,
+            "cost.parameters": float(_size(model)),
+        }
         frames = _scored(claim, root, recipe.data)
         scores = costs | flatten(evaluate_model(model, frames, claim.protocols).report())
         if claim.depth and isinstance(model, RendersDepth):
@@ -178,15 +184,15 @@ def _commits(out: Path, arm: str, seed: int) -> str | None:
     return ", ".join(dict.fromkeys(c for c in (*known, environment.commit()) if c)) or None
 
 
-def _train_seconds(run: Path, recipe: Recipe, num_processes: int) -> float:
-    """Return what the steps of a training took, however often it was interrupted."""
+def _step_seconds(run: Path, recipe: Recipe, num_processes: int) -> list[float]:
+    """Return what each step of a training took, however often it was interrupted."""
     if not (run / "metrics.jsonl").is_file():
-        return 0.0
+        return []
     frames_per_step = recipe.batch_size * recipe.accumulate * num_processes
     text = (run / "metrics.jsonl").read_text()
     # A kill may have cut the last line off.
     lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return sum(frames_per_step / line["frames_per_s"] for line in lines if "frames_per_s" in line)
+    return [frames_per_step / line["frames_per_s"] for line in lines if "frames_per_s" in line]
 
 
 def _size(model: torch.nn.Module) -> int:

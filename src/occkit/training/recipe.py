@@ -115,7 +115,10 @@ def recipe_function(name: str) -> RecipeFunction:
         module = importlib.import_module(f"occkit.systems.{system}")
     found = recipes_in(module).get(function)
     if found is None:
-        raise _unknown(name, f"there is no recipe {function!r}", module)
+        what = f"there is no recipe {function!r}"
+        if callable(getattr(module, function, None)):
+            what = f"{function} is not declared as a recipe, `def {function}() -> Recipe:`"
+        raise _unknown(name, what, module)
     return found
 
 

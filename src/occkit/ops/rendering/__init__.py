@@ -21,6 +21,7 @@ __all__ = [
     "render_weights_from_occupancy",
     "render_weights_saturating",
     "resample",
+    "resample_intervals",
     "termination_distribution",
 ]
 
@@ -251,8 +252,7 @@ def resample(
 
     Source: Mildenhall et al. 2020 (NeRF), section 5.2.
     """
-    if edges.shape[-1] != weights.shape[-1] + 1 or weights.shape[-1] < 1:
-        raise ValueError(f"edges: expected {weights.shape[-1] + 1} for {weights.shape[-1]} bins, got {edges.shape[-1]}")
+    _check_bins(weights, edges)
     if num_samples < 1:
         raise ValueError(f"num_samples: expected 1 or more, got {num_samples}")
     with torch.no_grad():
@@ -266,3 +266,49 @@ def resample(
             offsets = torch.rand(steps.shape, generator=generator, dtype=weights.dtype, device=weights.device)
         below_one = 1 - torch.finfo(weights.dtype).eps
         return reference.resample(weights, edges, ((steps + offsets) / num_samples).clamp(max=below_one))
+
+
+def resample_intervals(
+    weights: Float[Tensor, "*r s"], edges: Float[Tensor, "*#r s+1"], num_intervals: int, *, even: float = 0.0
+) -> Float[Tensor, "*r n+1"]:
+    """Cut rays into intervals of equal mass, from the first edge to the last.
+
+    Unlike the quantiles of `resample`, which lie in the mass, these leave no part of a ray out and let none stand for
+    more than itself: the right nodes for an integral along the ray.
+
+    Args:
+        weights: mass of each bin, not negative; needs no normalisation. A ray of no mass is cut evenly.
+        edges: ascending bin edges, any unit; leading dimensions broadcast.
+        num_intervals: intervals a ray.
+        even: share of the mass that is spread evenly over the ray's length, in 0..1: that much finds what the bins
+            missed.
+
+    Returns:
+        Ascending edges of the intervals, unit of `edges`. Not differentiable: the result is detached.
+
+    Raises:
+        ValueError: if the shapes do not agree, `num_intervals` is not positive or `even` lies outside 0..1.
+
+    Example:
+        >>> resample_intervals(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0, 2.0]), 2).tolist()
+        [0.0, 1.5, 2.0]
+
+    Source: Mildenhall et al. 2020 (NeRF), section 5.2; intervals as in Barron et al. 2022 (Mip-NeRF 360).
+    """
+    _check_bins(weights, edges)
+    if num_intervals < 1 or not 0 <= even <= 1:
+        raise ValueError(f"expected at least 1 interval and even in 0..1, got {num_intervals} and {even}")
+    with torch.no_grad():
+        weights = weights.detach()
+        edges = edges.detach().to(weights.dtype).expand(*weights.shape[:-1], -1)
+        lengths, tiny = edges.diff(dim=-1), torch.finfo(weights.dtype).tiny
+        mass, ray = (v.sum(dim=-1, keepdim=True).clamp(min=tiny) for v in (weights, lengths))
+        weights = (1 - even) * weights / mass + even * lengths / ray
+        quantiles = torch.arange(1, num_intervals, dtype=weights.dtype, device=weights.device) / num_intervals
+        inner = reference.resample(weights, edges, quantiles.expand(*weights.shape[:-1], -1))
+        return torch.cat([edges[..., :1], inner, edges[..., -1:]], dim=-1)
+
+
+def _check_bins(weights: Tensor, edges: Tensor) -> None:
+    if edges.shape[-1] != weights.shape[-1] + 1 or weights.shape[-1] < 1:
+        raise ValueError(f"edges: expected {weights.shape[-1] + 1} for {weights.shape[-1]} bins, got {edges.shape[-1]}")

@@ -1,6 +1,6 @@
 """What CIGOcc claims: three levels complement each other, and masks as teachers add to them. No claim has been run."""
 
-from occkit.systems.cigocc.hosts import nano_cgformer, nano_voxformer
+from occkit.systems.cigocc.hosts import nano_cgformer, nano_cgformer_sam, nano_voxformer
 from occkit.systems.cigocc.recipes import LOOK, nano
 from occkit.systems.cigocc.variants import (
     nano_add,
@@ -27,8 +27,9 @@ from occkit.systems.cigocc.variants import (
 )
 from occkit.training.claim import Claim, Difference, Ratio, World
 
-MIOU = "semantickitti.miou"
-"""The metric of every line."""
+MIOU = "semantickitti.miou_labelled"
+"""The metric of every line about quality: the mean over the classes that the validation drive has. The official mean,
+`semantickitti.miou`, divides by all nineteen and scores absent ones 0; the card has both."""
 
 
 def look_command(folder: str, *options: str) -> tuple[str, ...]:
@@ -41,17 +42,18 @@ CLAIM_WORLD = World(
     format="semantickitti",
     preset="kitti-nano",
     scenes=11,
-    options=("--frames", "20", "--colour-overlap", "0.6", "--gain-spread", "0.4"),
+    options=("--frames", "60", "--colour-overlap", "0.6", "--gain-spread", "0.4"),
     commands=(look_command(LOOK),),
 )
-"""Ten drives of 20 voxel frames to learn from, one to be scored on. Colours say little about classes, so that
-appearance alone is ambiguous; masks have errors; depth is that of a noisy stereo pair."""
+"""Ten drives of 60 voxel frames to learn from, of which recipes take 200, and one to be scored on. Colours say little
+about classes, so that appearance alone is ambiguous; masks have errors; depth is that of a noisy stereo pair."""
 
 
 def claim() -> Claim:
     """Each level against their pairs and all three, attention against concatenation, masks as teachers and a control.
 
-    Arms have the same parameters, but for the head that the masks teach, which inference leaves out.
+    Arms have the same parameters, of which those that read an absent level do not learn; only the head that the masks
+    teach comes on top, and inference leaves it out.
     """
     singles = {"g": nano_g, "s": nano_s, "d": nano_d}
     pairs = {"gs": nano_gs, "gd": nano_gd, "sd": nano_sd}
@@ -80,8 +82,9 @@ def claim() -> Claim:
             Difference(arm="gsd_sam", baseline="gsd", metric=MIOU),
             Difference(arm="gsd_sam", baseline="control", metric=MIOU),
             Difference(arm="gd_sam", baseline="gd", metric=MIOU),
-            # D: at least 1 / 1.05 of the time, so at most 5 % slower.
-            Ratio(arm="gsd", baseline="gsd_sam", metric="cost.train_s", threshold=1 / 1.05),
+            # D: a step at most 5 % slower, in at most 2 % more memory.
+            Ratio(arm="gsd", baseline="gsd_sam", metric="cost.step_s", threshold=1 / 1.05),
+            Ratio(arm="gsd", baseline="gsd_sam", metric="cost.train_gb", threshold=1 / 1.02),
         ),
         protocols=("semantickitti",),
         visibility=True,
@@ -93,13 +96,15 @@ def claim() -> Claim:
 def effects() -> Claim:
     """What the choices are worth on which CIGOcc's figure is silent, and how its hosts fare on the same data.
 
-    With the same `--out` as `claim`'s, worlds and the arms both have are made once.
+    Hosts are compared with the arm that sees what they see: images and depth. What no line names is a finding. With the
+    same `--out` as `claim`'s, worlds and the arms both have are made once.
     """
     return Claim(
         system="cigocc.effects",
         sentence=(
-            "Training both stages together, adding answers to the first stage's volume, and attention in three "
-            "dimensions are at least as good as their alternatives; CIGOcc exceeds VoxFormer and CGFormer."
+            "Training both stages together and adding answers to the first stage's volume are at least as good as the "
+            "alternatives, attention in three dimensions is better than in a fold; taught by masks and without a "
+            "segmenter at inference, CIGOcc exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
         ),
         arms={
             "nano": nano,
@@ -117,6 +122,7 @@ def effects() -> Claim:
             "gd_features": nano_gd_features,
             "voxformer": nano_voxformer,
             "cgformer": nano_cgformer,
+            "cgformer_sam": nano_cgformer_sam,
         },
         lines=(
             *(
@@ -124,13 +130,9 @@ def effects() -> Claim:
                 for other in ("two_stage", "add", "join_concat", "join_replace", "first_coarse")
             ),
             Difference(arm="nano", baseline="fold", metric=MIOU),
-            Difference(arm="depth_aware", baseline="nano", metric=MIOU),
-            Difference(arm="frustum", baseline="nano", metric=MIOU),
-            Difference(arm="gd_sam", baseline="gd_sam_weak", metric=MIOU),
-            Difference(arm="gd_sam_strong", baseline="gd_sam", metric=MIOU),
-            Difference(arm="gd_sam", baseline="gd_features", metric=MIOU),
-            Difference(arm="nano", baseline="voxformer", metric=MIOU),
-            Difference(arm="nano", baseline="cgformer", metric=MIOU),
+            Difference(arm="gd_sam", baseline="voxformer", metric=MIOU),
+            Difference(arm="gd_sam", baseline="cgformer", metric=MIOU),
+            Difference(arm="cgformer_sam", baseline="cgformer", metric=MIOU),
         ),
         protocols=("semantickitti",),
         world=CLAIM_WORLD,

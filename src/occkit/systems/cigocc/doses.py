@@ -81,10 +81,8 @@ def doses() -> Claim:
             # `gsd` less `gd` is what segmentation gives; as `gd` is the same for all, so is the order of the `gsd`.
             Difference(arm="gsd_clear_masks", baseline="gsd", metric=MIOU),
             Difference(arm="gsd", baseline="gsd_poor_masks", metric=MIOU),
-            Difference(arm="gsd_poor_masks", baseline="gd", metric=MIOU),
             Difference(arm="gsd_clear_depth", baseline="gsd", metric=MIOU),
             Difference(arm="gsd", baseline="gsd_poor_depth", metric=MIOU),
-            Difference(arm="gsd_poor_depth", baseline="gs", metric=MIOU),
             Difference(arm="gd_sam_clear", baseline="gd_sam", metric=MIOU),
             Difference(arm="gd_sam", baseline="gd_sam_poor", metric=MIOU),
         ),
@@ -99,24 +97,23 @@ def doses() -> Claim:
 
 def typical_colours() -> Claim:
     """What appearance gives where every class has its colours; `claim` has it where colours say little."""
-    return _colours("typical_colours", 0.0)
+    gain = Difference(arm="gsd", baseline="sd", metric=MIOU)
+    return _colours("typical_colours", 0.0, "Colours of their own let images add to segmentation and depth.", gain)
 
 
 def random_colours() -> Claim:
-    """What appearance gives where any object has any colour: less than in `typical_colours`."""
-    return _colours("random_colours", 1.0)
+    """What appearance gives where any object has any colour; less, by the arm `sd`, than in the other two worlds?"""
+    gain = Difference(arm="gsd", baseline="gd", metric=MIOU)
+    return _colours("random_colours", 1.0, "Where colours say nothing, segmentation adds to images and depth.", gain)
 
 
-def _colours(name: str, overlap: float) -> Claim:
-    options = ("--frames", "20", "--colour-overlap", f"{overlap:g}", "--gain-spread", "0.4")
+def _colours(name: str, overlap: float, sentence: str, line: Difference) -> Claim:
+    options = ("--frames", "60", "--colour-overlap", f"{overlap:g}", "--gain-spread", "0.4")
     return Claim(
         system=f"cigocc.{name}",
-        sentence=f"Appearance adds to segmentation and depth in a world of colour overlap {overlap:g}.",
+        sentence=sentence,
         arms={"sd": nano_sd, "gsd": nano_gsd, "gd": nano_gd},
-        lines=(
-            Difference(arm="gsd", baseline="sd", metric=MIOU),
-            Difference(arm="gsd", baseline="gd", metric=MIOU),
-        ),
+        lines=(line,),
         protocols=("semantickitti",),
         world=replace(CLAIM_WORLD, options=options),
         seeds=3,

@@ -98,7 +98,9 @@ class FirstStage(nn.Module):
         high = config.high
         self.features = nn.Conv2d(high.features, high.channels, 1) if high.features else None
         self.masks = nn.Conv2d(taxonomy.num_classes, high.channels, 1) if high.masks else None
-        self.constant = None if high.present else nn.Parameter(torch.zeros(high.channels))  # as in `Views`
+        # Ones draw nothing, for arms are paired. Zeros would lift to an empty volume, and nothing behind its first norm
+        # and ReLU would learn; ones lift to where the cameras look.
+        self.constant = None if high.present else nn.Parameter(torch.ones(high.channels))
         if not high.present:
             for part in (self.features, self.masks):
                 if part is not None:

@@ -17,7 +17,15 @@ from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
 from occkit.systems.cigocc.network import CigOccConfig
 from occkit.systems.cigocc.queries import ContextQueriesConfig, TableQueriesConfig
-from occkit.systems.cigocc.recipes import NANO_BINS, in_two_stages, kitti_of, nano_of, nano_system, r50_system
+from occkit.systems.cigocc.recipes import (
+    NANO_BINS,
+    NANO_LOOK,
+    in_two_stages,
+    kitti_of,
+    nano_of,
+    nano_system,
+    r50_system,
+)
 from occkit.systems.cigocc.views import KITTI_BINS, GivenDepthConfig, MonoDepthConfig, ViewsConfig
 from occkit.training.optim import Cosine, OneCycle, OptimConfig
 from occkit.training.recipe import Recipe
@@ -32,7 +40,10 @@ def _changed(recipe: Recipe, name: str, **changes: object) -> Recipe:
 
 
 def nano_voxformer() -> Recipe:
-    """VoxFormer, small: where depth hits, through a 2D network over columns, decides who asks; others hold a token."""
+    """VoxFormer, small: where depth hits, through a 2D network over columns, decides who asks; others hold a token.
+
+    Its first stage has 120 steps of its own, so that the second has as many as the other recipes.
+    """
     base = nano_system()
     assert base.first is not None
     columns = ColumnNetConfig(
@@ -49,11 +60,17 @@ def nano_voxformer() -> Recipe:
         head=LinearHeadConfig(),
         losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
-    return in_two_stages(nano_of("nano_voxformer", system), first=120)
+    recipe = nano_of("nano_voxformer", system)
+    steps = 120 + recipe.steps
+    return in_two_stages(replace(recipe, steps=steps, evaluate_every=steps), first=120)
 
 
 def nano_cgformer() -> Recipe:
-    """CGFormer, small: lifted queries, attention in image and depth, local and global context."""
+    """CGFormer, small: lifted queries, attention in image and depth, local and global context.
+
+    Given depth is a cell's histogram, not its nearest pixel as in CGFormer: the small stand-in has a wild pixel in
+    nearly every cell. LiDAR does not teach depth, as it teaches no other arm.
+    """
     base = nano_system()
     local = VolumeNetConfig(widths=(32, 32, 32), blocks=(1, 1, 1), channels=32, norm=_GROUPS)
     plane = GroundNetConfig(widths=(32, 48), blocks=(1, 1), strides=(1, 2), channels=32, norm=_GROUPS)
@@ -68,17 +85,24 @@ def nano_cgformer() -> Recipe:
             base.views,
             backbone=SmallConvNetConfig(widths=(16, 24, 32, 48), blocks=(0, 1, 1, 1), out_stages=(2, 3), norm=_GROUPS),
             neck=ConcatNeckConfig(channels=48, norm=_GROUPS),
-            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS, spread="nearest"), fuse=fuse),
+            depth=MonoDepthConfig(net=measure, refine=GivenDepthConfig(bins=NANO_BINS), fuse=fuse),
         ),
         first=None,
         queries=ContextQueriesConfig(),
         proposals=DepthProposalsConfig(),
-        fusion=CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64, depth_aware=True),
+        fusion=replace(NANO_LOOK, depth_aware=True),
         completion=MlpPriorConfig(hidden=16),
         encoder=LocalGlobalConfig(local=local, plane=plane, slabs=4),
         losses=replace(base.losses, first=None, masks=0.0),
     )
     return nano_of("nano_cgformer", system)
+
+
+def nano_cgformer_sam() -> Recipe:
+    """The same with masks as teachers: CIGOcc's distillation on CGFormer, as `cigocc_effb7_kitti`."""
+    base = nano_cgformer()
+    assert isinstance(base.system, CigOccConfig)
+    return _changed(base, "nano_cgformer_sam", losses=replace(base.system.losses, masks=1.0))
 
 
 def voxformer_r50_kitti() -> Recipe:

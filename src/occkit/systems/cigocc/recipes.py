@@ -27,6 +27,9 @@ NANO_GRID = VoxelGrid.from_range((0, -25.6, -2), (51.2, 25.6, 4.4), 0.8)
 """SemanticKITTI's box in 64 x 64 x 8 voxels of 0.8 m."""
 NANO_BINS = DepthBins(start=2.0, stop=58.0, step=1.0)
 """Depth bins of the small recipes."""
+NANO_LOOK = CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64, spacing=208 / 1216)
+"""Attention of the small recipes. Places start as far apart, as an angle, as at published size: the cells of 64 x 208
+images are six times as wide."""
 LOOK = "look"
 """Where the recipes look for what `occkit look` wrote, below the data's folder."""
 MASKS = f"{LOOK}/masks"
@@ -127,7 +130,7 @@ def nano_system() -> CigOccConfig:
             net=VolumeNetConfig(widths=(24, 48, 48), blocks=(1, 1, 1), channels=32, norm=_GROUPS),
         ),
         proposals=OccupancyProposalsConfig(share=0.25),
-        fusion=CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64),
+        fusion=NANO_LOOK,
         completion=RawVolumeConfig(),
         mixing=VolumeAttentionConfig(layers=1, heads=4, points=4, hidden=64),
         head=ConvHeadConfig(hidden=32, norm=_GROUPS),

@@ -67,6 +67,11 @@ def nano_pass() -> Recipe:
     return _with_labels("nano_pass", "labels/k13_pass")
 
 
+def nano_majority() -> Recipe:
+    """`nano` on labels named by most points, one of which is enough: EasyOcc's text, read plainly."""
+    return _with_labels("nano_majority", "labels/k13_majority")
+
+
 def nano_rare() -> Recipe:
     """`nano` on labels whose vote prefers rarer classes near the ground (ShelfOcc)."""
     return _with_labels("nano_rare", "labels/k13_rare")

@@ -86,6 +86,8 @@ class ColourFieldConfig(FieldConfig):
     """What a voxel carries."""
     rules: RayRulesConfig = field(default_factory=RayRulesConfig)
     """Which rays count."""
+    weight: float = 1.0
+    """Of the colours."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,11 +137,12 @@ class ColourField(Field):
         rays, rules = self.feature_rays_of(batch), self.config.rules
         if rays.colours is None:
             raise ConfigError("ColourField: the rays have no colours; set DataConfig.feature_colours")
+        self.check_width(rays)
         frames: list[dict[str, Tensor]] = []
-        for frame, target in enumerate(self.targets_of(rays)):
-            seen, kinds = self.render(prediction, rays, frame), self.kinds_of(rules, target)
+        for frame in range(len(rays.features)):
+            seen, kinds = self.render(prediction, rays, frame), self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
             shown = self.config.colour.shade(seen.features, rays.directions[frame])
-            losses = {"colours": colour_loss(shown, rays.colours[frame], mask=counts)}
+            losses = {"colours": self.config.weight * colour_loss(shown, rays.colours[frame], mask=counts)}
             frames.append(losses | opacity_losses(rules, seen, kinds, counts))
         return mean_over_frames(frames)

@@ -141,9 +141,16 @@ class Field(nn.Module):
         Raises:
             ConfigError: if it is of another width or subspace.
         """
+        self.check_width(rays)
+        if rays.features.shape[-1] == self.field_config.text.width:
+            return self.reduce(rays.features.flatten(0, 1)).unflatten(0, rays.features.shape[:2])
+        return rays.features
+
+    def check_width(self, rays: FeatureRays) -> None:
+        """Complain about features of another width or subspace; see `targets_of`."""
         text, width = self.field_config.text, rays.features.shape[-1]
         if width == text.width:
-            return self.reduce(rays.features.flatten(0, 1)).unflatten(0, rays.features.shape[:2])
+            return
         if width != text.channels or rays.basis is None:
             raise ConfigError(
                 f"LangOcc: the features have {width} channels; expected {text.width}, or {text.channels} in the "
@@ -151,11 +158,17 @@ class Field(nn.Module):
             )
         if not torch.allclose(rays.basis[0].to(self.basis), self.basis, atol=1e-3):
             raise ConfigError("LangOcc: the features are reduced to the subspace of other prompts; write them again")
-        return rays.features
 
-    def kinds_of(self, rules: RayRulesConfig, target: Float[Tensor, "r k"]) -> RayKinds:
-        """Return which rays show the sky, and which a thing that may move."""
-        return kinds_of(rules, target, self.reduce(self.text.to(target)), self.field_config.text.prompts)
+    def kinds_of(self, rules: RayRulesConfig, stored: Float[Tensor, "r k"]) -> RayKinds:
+        """Return which rays show the sky, and which a thing that may move.
+
+        Args:
+            rules: see there.
+            stored: features as they are stored: at full width, where they are, for few channels confuse words.
+        """
+        config = self.field_config.text
+        text = self.text.to(stored)
+        return kinds_of(rules, stored, text if stored.shape[1] == config.width else self.reduce(text), config.prompts)
 
     def render(self, prediction: Prediction, rays: FeatureRays, frame: int) -> Seen:
         """Render what the voxels of one frame carry along its rays; in training the samples are moved by chance."""

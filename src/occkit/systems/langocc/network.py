@@ -29,6 +29,8 @@ class LanguageRaysConfig:
 
     kind: FeatureLossKind = "cosine_guided"
     """How directions of features are compared."""
+    weight: float = 1.0
+    """Of this comparison; the paper has no other loss."""
     rules: RayRulesConfig = field(default_factory=RayRulesConfig)
     """Which rays count."""
 
@@ -161,10 +163,12 @@ class LangOcc(Field):
         frames: list[dict[str, Tensor]] = []
         for frame, target in enumerate(targets):
             seen, rules = self.render(prediction, rays, frame), self.config.signal.rules
-            kinds = self.kinds_of(rules, target)
+            kinds = self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
             compared = feature_loss(seen.features, target, mask=counts, kind=self.config.signal.kind)
-            frames.append({"features": compared} | opacity_losses(rules, seen, kinds, counts))
+            frames.append(
+                {"features": self.config.signal.weight * compared} | opacity_losses(rules, seen, kinds, counts)
+            )
         return mean_over_frames(frames)
 
     def _lidar_losses(self, signal: LidarSweepConfig, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from occkit.errors import ConfigError
 from occkit.geometry import Rays, VoxelGrid, intersect_box
-from occkit.ops.rendering import render_depth, render_features, render_weights_from_density, resample
+from occkit.ops.rendering import render_depth, render_features, render_weights_from_density, resample_intervals
 from occkit.ops.sampling import sample_trilinear
 
 
@@ -24,16 +24,18 @@ class RayRenderConfig:
     proposals: int = 50
     """Bins of the first pass, even in distance."""
     samples: int = 100
-    """Samples of the second pass, dense where the first found something; gradients flow through these alone."""
+    """Intervals of the second pass, short where the first found something; gradients flow through these alone."""
+    even: float = 0.01
+    """Share of them that is spread evenly over the ray (ours): what stands between the first pass's places is found."""
     clip: bool = True
     """Put all bins into the part of a ray that lies in the volume (ours); else many of a far camera's miss it."""
     min_weight: float = 1e-3
     """Samples whose weight is below this carry no features."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.near < self.far or min(self.proposals, self.samples) < 1:
+        if not 0 <= self.near < self.far or min(self.proposals, self.samples) < 1 or not 0 <= self.even <= 1:
             raise ConfigError(
-                f"RayRenderConfig: expected 0 <= near < far, and at least one proposal and sample: {self}"
+                f"RayRenderConfig: expected 0 <= near < far, even in 0..1, at least one proposal and sample: {self}"
             )
 
 
@@ -64,8 +66,8 @@ def render_rays(
     """Render features along rays.
 
     First pass: the density of even bins, from which the thickness has its gradient and the second pass none. Second:
-    samples at the quantiles of the first one's weights, each with the interval between the middles to its neighbours;
-    `w_i = T_i (1 - exp(-sigma_i delta_i))`, `F = sum_i w_i f(x_i)`.
+    intervals of equal weight by the first, with the density of their middles; `w_i = T_i (1 - exp(-sigma_i delta_i))`,
+    `F = sum_i w_i f(x_i)`.
 
     Args:
         config: see there.
@@ -78,7 +80,8 @@ def render_rays(
     Returns:
         One row a ray. Differentiable in density and features.
 
-    Source: LangOcc, 2024, section 3.3 (proposals, quantiles, compositing); clipping to the volume original.
+    Source: Boeder et al., "LangOcc", 3DV 2025, section 3.3 (proposals, quantiles, compositing). Original: clipping to
+    the volume, the even share, and that what passes all bins does not count for the last one.
     """
     near, far, inside = intersect_box(rays, grid)
     start, end = near.clamp(min=config.near), far.clamp(max=config.far)
@@ -98,9 +101,9 @@ def render_rays(
     edges = start[:, None] + edges * (end - start)[:, None]
     coarse = sample_trilinear(rows, grid.shape, grid.continuous_index(rays.at((edges[:, 1:] + edges[:, :-1]) / 2)))
     lengths = edges.diff(dim=1)
-    t = resample(render_weights_from_density(coarse[..., 0].detach(), lengths), edges, config.samples)
-    middles = (t[:, 1:] + t[:, :-1]) / 2
-    bounds = torch.cat([start[:, None], middles, end[:, None]], dim=1)
+    found = render_weights_from_density(coarse[..., 0].detach(), lengths)
+    bounds = resample_intervals(found, edges, config.samples, even=config.even)
+    t = (bounds[:, 1:] + bounds[:, :-1]) / 2
     points = grid.continuous_index(rays.at(t))
     sigma = sample_trilinear(rows, grid.shape, points)[..., 0]
     weights = render_weights_from_density(sigma, bounds.diff(dim=1))
