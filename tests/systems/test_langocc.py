@@ -8,7 +8,7 @@ import torch
 
 from occkit.errors import ConfigError
 from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, ClipTextConfig, SimulatedTextConfig
-from occkit.geometry import Rays, VoxelGrid
+from occkit.geometry import Cameras, Rays, VoxelGrid
 from occkit.losses.language import feature_loss
 from occkit.nn.subspace import SvdSubspaceConfig
 from occkit.samples import collate
@@ -22,7 +22,7 @@ from occkit.systems.langocc import (
     render_rays,
 )
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
-from occkit.training.system import AnswersWords
+from occkit.training.system import AnswersWords, RendersDepth
 
 GRID = VoxelGrid.from_range((-8, -8, -2), (8, 8, 2), 0.5)
 
@@ -261,6 +261,30 @@ def test_what_is_compared_can_be_asked_to_end(batch):
     assert losses_of(sky, fullness=1.0, sky="keep")["fullness"].item() > 0
     with pytest.raises(ConfigError, match="not be negative"):
         RayRulesConfig(fullness=-1.0)
+
+
+def test_depth_is_how_far_the_rays_of_each_pixel_get(make_sample):
+    grid = langocc.debug().system.grid
+    batch = collate([make_sample(grid=grid, taxonomy=OCC3D, size=(32, 88), num_cameras=1, seed=s) for s in (0, 1)])
+    ahead = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0.1], [0, 0, 0, 1]])
+    lens = torch.tensor([[44.0, 0, 44], [0, 44, 16], [0, 0, 1]])
+    cameras = Cameras(
+        intrinsics=lens.expand(2, 1, 1, 3, 3), ego_from_camera=ahead.expand(2, 1, 1, 4, 4), height=32, width=88
+    )
+    batch = replace(batch, cameras=cameras)
+    model = built(render=RayRenderConfig(proposals=64, samples=64)).eval()
+    assert isinstance(model, RendersDepth)
+    seen = model(batch)
+    x = seen.grid.centers()[..., 0]
+    wall = torch.where((x > 6) & (x < 12), 50.0, 0.0).expand(2, *x.shape)
+    depth = model.render_depth(replace(seen, density=wall), batch)
+    assert depth.shape == (2, 1, 32, 88)
+    near = seen.grid.voxel_size[0]
+    # z-depth, and not the distance: the same at the edge of the image as in its middle.
+    for column in (42, 2, 85):
+        assert depth[0, 0, 16, column].item() == pytest.approx(6, abs=near)
+    empty = model.render_depth(replace(seen, density=torch.zeros_like(wall)), batch)
+    assert empty[0, 0, 13, 43].item() == pytest.approx(seen.grid.upper[0], abs=near), "where the ray leaves"
 
 
 def test_hidden_layers_computed_again_give_the_same_gradients(batch):

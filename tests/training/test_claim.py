@@ -29,7 +29,7 @@ from occkit.training.claim_arm import run_arm
 from occkit.training.claim_card import write_card
 from occkit.training.claim_results import load_claim, world_identity
 from occkit.training.claim_run import run_claim
-from occkit.training.recipe import load_file
+from occkit.training.recipe import load_file, load_recipe
 from occkit.training.recipe_json import as_of_today, recipe_to_json
 from occkit.training.world_queries import LONG_TAIL
 
@@ -294,6 +294,26 @@ def test_depth_is_scored_where_a_claim_asks_for_it(
     assert outcome.scores["long"]["cost.train_gb"][0] >= 0
     assert in_process[3:] == [("prior", "0"), ("long", "0"), ("short", "0")]
     assert without.scores["long"]["cost.train_s"] == outcome.scores["long"]["cost.train_s"], "trained once"
+
+
+def test_thresholds_are_chosen_where_a_claim_asks_for_it(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = replace(load_claim(str(recipes)), threshold_frames=2)
+    claimed(monkeypatch, claim)
+    plain = run_claim(
+        str(recipes), tmp_path / "a", make_world_like(tiny_kitti, []), seeds=[0], report=lambda line: None
+    )
+    assert "threshold" not in plain.scores["long"], "it has none"
+    system = type(load_recipe(f"{recipes}:tiny").system.build())
+    monkeypatch.setattr(system, "threshold", 0.5, raising=False)
+    monkeypatch.setattr(system, "thresholds", (0.2, 0.4), raising=False)
+    outcome = run_claim(
+        str(recipes), tmp_path / "b", make_world_like(tiny_kitti, []), seeds=[0], report=lambda line: None
+    )
+    assert outcome.scores["long"]["threshold"] == [0.2], "the first of equals"
+    with pytest.raises(ConfigError, match="threshold_frames must be at least 1"):
+        replace(claim, threshold_frames=0)
 
 
 def test_parts_are_scored_where_a_claim_asks_for_it(

@@ -15,8 +15,10 @@ from occkit.data.predictions import list_predictions, read_prediction, write_pre
 from occkit.errors import DataError
 from occkit.files import write_json, write_npz
 from occkit.metrics import Evaluator
+from occkit.samples import Batch, Prediction
 from occkit.training import build_system, evaluate, load_recipe
 from occkit.training.evaluate import (
+    choose_threshold,
     evaluate_model,
     evaluate_predictions,
     evaluate_prior,
@@ -40,6 +42,36 @@ def model(recipes: Path) -> nn.Module:
 @pytest.fixture
 def frames(tiny_kitti: Path) -> FrameDataset:
     return open_dataset(tiny_kitti, split="val", config=DataConfig(load_depth=False))
+
+
+class Dense(nn.Module):
+    """One density for voxels that are occupied in truth, another for the rest."""
+
+    def __init__(self, frames: FrameDataset, *, there: float, elsewhere: float) -> None:
+        super().__init__()
+        self.frames, self.there, self.elsewhere = frames, there, elsewhere
+        self.threshold, self.thresholds = 0.5, (0.1, 0.3, 0.5, 0.7)
+
+    def forward(self, batch: Batch) -> Prediction:
+        label = self.frames.label(batch.tokens[0])
+        assert label is not None
+        density = torch.where(label.semantics == batch.taxonomy.free_id, self.elsewhere, self.there)
+        logits = torch.zeros(1, batch.taxonomy.num_classes, *density.shape)
+        logits[0, 1] = 0.5
+        logits[0, batch.taxonomy.free_id] = (density < self.threshold).float()
+        return Prediction(logits=logits, grid=batch.grid, taxonomy=batch.taxonomy)
+
+    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, torch.Tensor]:
+        return {}
+
+
+@pytest.mark.parametrize(("there", "best"), [(0.6, 0.5), (0.4, 0.3), (0.2, 0.1)])
+def test_a_threshold_is_chosen_by_iou(frames: FrameDataset, there: float, best: float) -> None:
+    model = Dense(frames, there=there, elsewhere=there - 0.15)
+    assert choose_threshold(model, frames, "semantickitti") == model.threshold == best
+    assert evaluate_model(model, frames, ["semantickitti"]).report()["semantickitti"]["iou"] == 1.0
+    nothing = Dense(frames, there=0.0, elsewhere=0.0)
+    assert choose_threshold(nothing, frames, "semantickitti") == 0.1, "the first of equals"
 
 
 def test_predictions_are_ids_of_every_frame_and_the_mode_is_kept(model: nn.Module, frames: FrameDataset) -> None:

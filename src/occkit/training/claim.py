@@ -204,6 +204,9 @@ class Claim:
     """Also score arms on SemanticKITTI apart: `visible.miou`, `occluded.miou`, `outside.miou`, ..."""
     judging: Judging | None = None
     """Also judge what arms draw that draw at all: `drawn.kernel`, `drawn.words`, `drawn.consistency`, ..."""
+    threshold_frames: int | None = None
+    """Choose the threshold of arms that have one (`HasThreshold`) by the IoU on so many labelled frames of the training
+    split, under the first protocol: one density for all would suit some arm best. None takes the recipes'."""
     val_frames: int | None = None
     """Frames of the validation split that are scored, evenly spread; None for all."""
     seeds: int = 5
@@ -212,8 +215,9 @@ class Claim:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"claim of {self.system}: seeds must be at least 1, got {self.seeds}")
-        if self.val_frames is not None and self.val_frames < 1:
-            raise ConfigError(f"claim of {self.system}: val_frames must be at least 1, got {self.val_frames}")
+        for name in ("val_frames", "threshold_frames"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ConfigError(f"claim of {self.system}: {name} must be at least 1, got {count}")
         known = {*self.arms, *self.reports, PRIOR}
         if set(self.arms) & set(self.reports):
             raise ConfigError(f"claim of {self.system}: {set(self.arms) & set(self.reports)} are both arms and reports")

@@ -31,7 +31,7 @@ from occkit.training.claim_results import (
     run_path,
     world_folder,
 )
-from occkit.training.evaluate import evaluate_model, evaluate_prior, fit_prior
+from occkit.training.evaluate import choose_threshold, evaluate_model, evaluate_prior, fit_prior
 from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
 from occkit.training.evaluate_generation import Judging, evaluate_generation
 from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
@@ -39,7 +39,7 @@ from occkit.training.evaluate_visibility import evaluate_visibility
 from occkit.training.loop import train
 from occkit.training.processes import process_device, process_state
 from occkit.training.recipe import Recipe
-from occkit.training.system import AnswersWords, RendersDepth
+from occkit.training.system import AnswersWords, HasThreshold, RendersDepth
 from occkit.training.teach import write_segment_maps, write_teachings
 from occkit.training.world_queries import world_queries
 
@@ -85,6 +85,9 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             "cost.train_gb": memory / 1e9,
             "cost.parameters": float(_size(model)),
         }
+        if claim.threshold_frames is not None and isinstance(model, HasThreshold):
+            chosen_by = open_dataset(root, split="train", config=recipe.data).spread(claim.threshold_frames)
+            costs["threshold"] = choose_threshold(model, chosen_by, claim.protocols[0])
         frames = _scored(claim, root, recipe.data)
         scores = costs | flatten(evaluate_model(model, frames, claim.protocols).report())
         if claim.depth and isinstance(model, RendersDepth):
@@ -163,7 +166,7 @@ def _run_folder(out: Path, arm: str, seed: int, identity: dict[str, Any]) -> tup
     """Return the run folder of an arm, and whether it holds a state of the very same run to go on from."""
     run, marker = run_path(out, arm, seed), out / "runs" / f"{arm}-{seed}.json"
     # Another protocol asks for another evaluation of the same training.
-    evaluation = ("protocols", "depth", "retrieval", "visibility", "judging", "reader")
+    evaluation = ("protocols", "depth", "retrieval", "visibility", "judging", "reader", "threshold_frames")
     identity = {key: value for key, value in identity.items() if key not in evaluation}
     same = marker.is_file() and refreshed(read_json(marker)) == identity
     resume = same and any((run / "state").glob("[0-9]*"))

@@ -60,6 +60,8 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
     if claim.judging is not None and claim.judges(arm):
         identity["judging"] = json.loads(json.dumps({**asdict(claim.judging), "arms": None}))
         identity["reader"] = arm_identity(claim, claim.judging.reader, seed, world_seed)
+    if claim.threshold_frames is not None:
+        identity["threshold_frames"] = claim.threshold_frames
     if claim.val_frames is not None:
         identity["val_frames"] = claim.val_frames
     if claim.starts.get(arm):

@@ -27,7 +27,7 @@ from occkit.samples import Batch, Occupancy, Prediction
 from occkit.training.checkpoint import fingerprint
 from occkit.training.label_sources import LabelSource
 from occkit.training.processes import process_state
-from occkit.training.system import predict
+from occkit.training.system import HasThreshold, predict
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -141,6 +141,24 @@ def evaluate_model(
     predictions = predict_dataset(model, dataset, tokens=share(dataset.tokens), progress=show)
     frames = ((token, semantics, label_of(dataset, token)) for token, semantics in predictions)
     return _score(frames, dataset, protocols, mask)
+
+
+def choose_threshold(model: nn.Module, dataset: FrameDataset, protocol: str) -> float:
+    """Set the threshold of a method to the one with the best IoU under a protocol, the first of equals, and return it.
+
+    Args:
+        model: a `System` that is also `HasThreshold`.
+        dataset: labelled frames that nothing is to be claimed about.
+        protocol: name of one of `occkit.metrics.PROTOCOLS` that has an IoU.
+    """
+    assert isinstance(model, HasThreshold)
+    found: list[tuple[float, float]] = []
+    for threshold in model.thresholds:
+        model.threshold = threshold
+        iou = evaluate_model(model, dataset, (protocol,)).report()[protocol]["iou"]
+        found.append((iou if isinstance(iou, float) else 0.0, threshold))
+    model.threshold = max(found, key=lambda pair: pair[0])[1]
+    return model.threshold
 
 
 def evaluate_predictions(

@@ -42,6 +42,19 @@ class RendersDepth(Protocol):
 
 
 @runtime_checkable
+class HasThreshold(Protocol):
+    """A method whose voxels are occupied from a density on that somebody has to choose."""
+
+    threshold: float
+    """That density; read at each prediction."""
+
+    @property
+    def thresholds(self) -> Sequence[float]:
+        """Densities worth trying."""
+        ...
+
+
+@runtime_checkable
 class AnswersWords(Protocol):
     """A method whose voxels can be compared with any words, trained on or not."""
 

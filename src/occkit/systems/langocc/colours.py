@@ -119,7 +119,7 @@ class ColourField(Field):
         density = self.densities(rows)
         carried = torch.sigmoid(self.of_voxels(self.colour, rows))
         with torch.no_grad():
-            logits = occupancy_logits(density, batch.taxonomy, threshold=self.config.threshold)
+            logits = occupancy_logits(density, batch.taxonomy, threshold=self.threshold)
         return Prediction(
             logits=logits,
             grid=batch.grid,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from occkit.errors import ConfigError
-from occkit.geometry import Rays, VoxelGrid
+from occkit.geometry import Rays, VoxelGrid, camera_rays, intersect_box
+from occkit.geometry.rays import pixel_grid
 from occkit.nn.heads import HeadConfig, HeightInChannelsHeadConfig, VolumeHeadConfig
 from occkit.nn.subspace import reduce_features
 from occkit.samples import Batch, FeatureRays, Prediction
@@ -22,6 +23,9 @@ from occkit.systems.langocc.rays import RayKinds, RayRulesConfig, kinds_of
 from occkit.systems.langocc.rendering import RayRenderConfig, Seen, render_rays
 from occkit.systems.langocc.text import TextConfig
 from occkit.systems.lift import LiftEncoder, LiftEncoderConfig
+
+DEPTH_STRIDE = 4
+"""Pixels between the rays of a depth image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,7 @@ class Field(nn.Module):
             width *= config.grid.coarsen(config.encoder.lift_stride).shape[2]
         self.head = config.head.build(width, config.channels)
         self.density = self.voxel_network(1, start=config.density_start)
+        self.threshold = config.threshold
         self.text: Tensor
         self.basis: Tensor
         self.has_text: Tensor
@@ -88,6 +93,11 @@ class Field(nn.Module):
         self.register_buffer("text", torch.zeros(prompts, text.width))
         self.register_buffer("basis", torch.zeros(text.width, text.channels if text.subspace is not None else 0))
         self.register_buffer("has_text", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Densities worth trying, see `HasThreshold`."""
+        return tuple(share * self.field_config.sigma_max for share in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9))
 
     def voxel_network(self, out: int, *, start: float | None = None) -> nn.Sequential:
         """Return a small network that reads the features of a voxel and writes `out` numbers, `start` at first."""
@@ -186,6 +196,30 @@ class Field(nn.Module):
             Rays(origins=rays.origins[frame], directions=rays.directions[frame]),
             generator=generator,
         )
+
+    def render_depth(self, prediction: Prediction, batch: Batch) -> Float[Tensor, "b n h w"]:
+        """Return the z-depth of the current images, metres: how far their rays get on average within the volume.
+
+        One ray for each block of `DEPTH_STRIDE` pixels, through its middle.
+        """
+        assert prediction.density is not None
+        cameras, (height, width) = batch.cameras[:, 0], batch.images.shape[-2:]
+        pixels = pixel_grid(height, width, stride=DEPTH_STRIDE).to(prediction.density)
+        rays = camera_rays(cameras, pixels.expand(*cameras.batch_shape, -1, -1))
+        length = rays.directions.norm(dim=-1)
+        grid, config = prediction.grid, self.field_config.render
+        depth = torch.empty_like(length)
+        for frame, density in enumerate(prediction.density.float()):
+            ray = Rays(
+                origins=rays.origins[frame].flatten(0, 1),
+                directions=(rays.directions[frame] / length[frame][..., None]).flatten(0, 1),
+            )
+            seen = render_rays(config, density, density.new_zeros(density.numel(), 1), grid, ray)
+            leaves = intersect_box(ray, grid)[1].clamp(max=config.far)
+            far = seen.opacity * seen.depth + (1 - seen.opacity) * leaves
+            depth[frame] = far.view_as(depth[frame]) / length[frame]
+        cells = (height // DEPTH_STRIDE, width // DEPTH_STRIDE)
+        return F.interpolate(depth.unflatten(-1, cells), (height, width), mode="nearest")
 
     def prepare_text(self) -> None:
         """Encode the prompts, once; loaded weights bring them along."""

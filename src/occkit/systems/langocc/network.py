@@ -115,7 +115,7 @@ class LangOcc(Field):
             self.reduce(text.to(features)),
             table.class_ids().to(features.device),
             taxonomy,
-            threshold=self.config.threshold,
+            threshold=self.threshold,
         )
         return scores.reshape(*density.shape, -1).permute(0, 4, 1, 2, 3)
 

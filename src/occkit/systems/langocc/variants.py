@@ -81,8 +81,8 @@ def nano_sky_drop() -> Recipe:
 
 
 def nano_lidar_pixels() -> Recipe:
-    """`nano` on the paper's pixels: those that a LiDAR return within the volume falls onto."""
-    base = _with_rules("nano_lidar_pixels", replace(NANO_RULES, sky="keep"))
+    """`nano_sky_drop` on the paper's pixels: those that a LiDAR return within the volume falls onto."""
+    base = _with_rules("nano_lidar_pixels", replace(NANO_RULES, sky="drop"))
     return replace(base, data=replace(base.data, feature_pixels="lidar"))
 
 
