@@ -1,5 +1,7 @@
 """Images, cameras, points and labels move together, whatever is done to a sample."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,30 @@ def sample(seed=0):
         depth=project_depth(stacked, points),
         global_from_ego=torch.from_numpy(np.diag([1.0, 1, 1, 1])) + torch.tensor([[0.0, 0, 0, 5]] * 3 + [[0.0] * 4]),
     )
+
+
+def test_colours_change_by_chance_and_nothing_else_does():
+    """Geometry is drawn as without it, so that recipes which do not ask for it are what they were."""
+    plain, jittered = AugmentConfig(), AugmentConfig(brightness=0.4, contrast=0.4)
+    image = Image.fromarray(np.arange(90 * 160 * 3, dtype=np.uint32).reshape(90, 160, 3).astype(np.uint8) // 2 + 32)
+    factors = []
+    for seed in range(50):
+        one, other = (
+            plan_image((90, 160), (45, 80), keep_aspect=True, augment=config, rng=np.random.default_rng(seed))
+            for config in (plain, jittered)
+        )
+        assert (one.brightness, one.contrast) == (1.0, 1.0)
+        assert replace(other, brightness=1.0, contrast=1.0) == one
+        factors.append((other.brightness, other.contrast))
+    assert np.abs(np.array(factors) - 1).max() <= 0.4
+    assert (np.array(factors).std(axis=0) > 0.15).all()
+    still = ImagePlan(resized=(90, 160), top=0, left=0, height=90, width=160)
+    seen = apply_to_image(image, still).astype(float)
+    brighter = apply_to_image(image, replace(still, brightness=1.25)).astype(float)
+    assert np.abs(brighter - np.minimum(255, 1.25 * seen)).max() <= 1
+    flatter = apply_to_image(image, replace(still, contrast=0.5)).astype(float)
+    grey = np.asarray(image.convert("L")).mean()
+    assert np.abs(flatter - (grey + 0.5 * (seen - grey))).max() <= 2
 
 
 @pytest.mark.parametrize(("x", "y"), [(True, False), (False, True), (True, True)])

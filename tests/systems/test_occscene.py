@@ -112,13 +112,16 @@ def offline_scenes(model, batch, *, seed=0):
 
 @pytest.mark.parametrize("labels", ["true", "pseudo"])
 def test_a_scene_is_the_same_whenever_it_is_drawn(labels, batch):
-    stage = OfflineConfig(steps=1, share=1.0, versions=1, labels=labels)
+    stage = OfflineConfig(steps=3, share=1.0, versions=1, labels=labels)
     model = build(stage)
     awaken(model)
     first = offline_scenes(model, batch)
     model.train()
     again = build(stage)
     again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for parameter in again.perception.parameters():
+            parameter.add_(torch.randn_like(parameter))  # perception has learnt since, and has no part in it
     backwards = again.scenes.of(again, batch.take([1, 0]), ("a street at night", "a street"))
     assert torch.equal(first.images, backwards.images.flip(0))
     assert torch.equal(first.occupancy.semantics, backwards.occupancy.semantics.flip(0))
@@ -164,9 +167,31 @@ def test_frames_without_a_label_lend_no_scene(batch):
     scenes = offline_scenes(model, replace(batch, occupancy=replace(batch.occupancy, semantics=hidden)))
     assert scenes.tokens == batch.tokens[1:]
     hidden[1] = SEMANTICKITTI.ignore_id
-    assert offline_scenes(model, replace(batch, occupancy=replace(batch.occupancy, semantics=hidden))) is None
+    unlabelled = replace(batch, occupancy=replace(batch.occupancy, semantics=hidden))
+    assert offline_scenes(model, unlabelled) is None
+    pseudo = build(OfflineConfig(steps=1, share=1.0, labels="pseudo"))
+    scenes = offline_scenes(pseudo, unlabelled)
+    assert scenes.tokens == batch.tokens, "the teacher needs no label"
+    assert (scenes.occupancy.semantics != SEMANTICKITTI.ignore_id).all()
     with pytest.raises(ConfigError, match="share must lie in"):
         OfflineConfig(share=0.0)
+
+
+def test_a_withheld_label_is_shown_to_nobody(batch):
+    torch.manual_seed(0)
+    sources = Sources(truth=0.5, clean=0.2, estimate=0.2, null=0.1)
+    drawn = sources.draw(torch.arange(4000) % 2 == 0)
+    shares = [torch.bincount(drawn[half::2], minlength=4) / 2000 for half in (0, 1)]
+    assert shares[0].tolist() == pytest.approx([0.5, 0.2, 0.2, 0.1], abs=0.04)
+    assert shares[1].tolist() == pytest.approx([0.0, 0.4, 0.4, 0.2], abs=0.04)
+    assert (Sources(truth=1.0).draw(torch.tensor([False, True])) == torch.tensor([3, 0])).all(), "none, and its label"
+    hidden = torch.full_like(batch.occupancy.semantics, SEMANTICKITTI.ignore_id)
+    model = build(AlignConfig(sources=Sources(truth=1.0)))
+    awaken(model)
+    seen = []
+    model.denoiser.register_forward_pre_hook(lambda _, a, kw: seen.append(kw["present"]), with_kwargs=True)
+    step(model, replace(batch, occupancy=replace(batch.occupancy, semantics=hidden)))
+    assert not seen[-1].any()
 
 
 def test_an_occupancy_to_draw_for_must_fit(batch):

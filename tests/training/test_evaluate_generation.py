@@ -39,8 +39,8 @@ class Photographer(torch.nn.Module):
     def forward(self, batch):
         raise NotImplementedError
 
-    def draw(self, prompt, cameras, *, steps, seed):
-        self.asked.append((prompt, cameras.height, steps, seed))
+    def draw(self, prompt, cameras, *, steps, seed, guidance):
+        self.asked.append((prompt, cameras.height, steps, seed, guidance))
         sample = self.samples[prompt]
         return (sample.images // 20 if self.dark else sample.images), sample.occupancy.semantics
 
@@ -111,15 +111,18 @@ def test_a_judge_learns_is_kept_and_leaves_the_random_state_alone(tmp_path):
     captions = ["a street at night" if dark else "a street in fog" for dark in night]
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    judge = train_judge(SMALL, images, captions, tmp_path / "judge.safetensors")
+    judge = train_judge(SMALL, images, captions, tmp_path)
     assert torch.equal(torch.random.get_rng_state(), before)
     scores = judge(images).detach().numpy()
     assert word_scores(scores, shown_words(captions, judge.words)) > 0.95
-    again = train_judge(SMALL, images, captions, tmp_path / "judge.safetensors")
+    again = train_judge(SMALL, images, captions, tmp_path)
     assert torch.equal(again(images), judge(images))
-    assert json.loads((tmp_path / "judge.json").read_text())["words"] == list(judge.words)
+    (kept,) = tmp_path.glob("judge-*.json")
+    assert json.loads(kept.read_text())["words"] == list(judge.words)
+    longer = train_judge(replace(SMALL, steps=SMALL.steps + 1), images, captions, tmp_path)
+    assert not torch.equal(longer(images), judge(images)), "another training is another judge"
     with pytest.raises(DataError, match="no word"):
-        train_judge(SMALL, images, ["a street"] * 40, tmp_path / "other.safetensors")
+        train_judge(SMALL, images, ["a street"] * 40, tmp_path)
 
 
 def test_photographs_are_the_best_drawings(world, tmp_path):
@@ -130,7 +133,7 @@ def test_photographs_are_the_best_drawings(world, tmp_path):
     assert found["words"] == found["words_of_photographs"]
     assert found["frechet"] == pytest.approx(0.0, abs=1e-6)
     assert found["diversity"] == found["diversity_of_photographs"]
-    assert [ask[1:] for ask in model.asked] == [(32, 3, 9 + i) for i in range(6)]
+    assert [ask[1:] for ask in model.asked] == [(32, 3, 9 + i, 1.5) for i in range(6)]
     worse = judged(world, Photographer(held_out, dark=True), reader, tmp_path)
     assert worse["frechet"] > 0.01
     assert worse["kernel"] > found["kernel"]

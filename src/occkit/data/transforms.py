@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from occkit.geometry import Cameras, VoxelGrid, transform_points
@@ -32,6 +32,10 @@ class AugmentConfig:
     """Probability that the volume is mirrored along x."""
     flip_y: float = 0.5
     """Probability that the volume is mirrored along y."""
+    brightness: float = 0.0
+    """Colours are multiplied by up to so much more or less than 1."""
+    contrast: float = 0.0
+    """Their distance to the image's mean grey is multiplied by up to so much more or less than 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,10 @@ class ImagePlan:
     """Left to right."""
     rotate_degrees: float = 0.0
     """From the image's x axis (right) towards its y axis (down)."""
+    brightness: float = 1.0
+    """Factor of the colours."""
+    contrast: float = 1.0
+    """Factor of their distance to the image's mean grey, after that."""
 
     def window_matrix(self) -> npt.NDArray[np.float64]:
         """Return the 3x3 map of pixel coordinates inside the window, homogeneous (u, v, 1): mirror, then rotate."""
@@ -92,6 +100,7 @@ def plan_image(
         return ImagePlan(resized=(rows, width), top=rows - height, left=0, height=height, width=width)
     # The order of the draws is fixed, so that switching one change off does not shift the others.
     grow, turn, shift, coin = rng.uniform(*augment.scale), rng.uniform(-1, 1), rng.uniform(), rng.uniform()
+    brighter, stronger = rng.uniform(-1, 1, 2)
     scale_x = width / stored[1] + grow
     scale_y = scale_x if keep_aspect else height / stored[0] * scale_x / (width / stored[1])
     rows, columns = max(1, round(stored[0] * scale_y)), max(1, round(stored[1] * scale_x))
@@ -103,6 +112,8 @@ def plan_image(
         width=width,
         mirror=bool(coin < augment.mirror_image),
         rotate_degrees=float(turn * augment.rotate_degrees),
+        brightness=float(1 + brighter * augment.brightness),
+        contrast=float(1 + stronger * augment.contrast),
     )
 
 
@@ -124,6 +135,10 @@ def carry_out(image: Image.Image, plan: ImagePlan, resampling: Image.Resampling)
 def apply_to_image(image: Image.Image, plan: ImagePlan) -> npt.NDArray[np.uint8]:
     """Carry out a plan on an RGB image; returns uint8 `[3, height, width]`, black where there was no image."""
     placed = carry_out(image, plan, Image.Resampling.BILINEAR)
+    if plan.brightness != 1.0:
+        placed = ImageEnhance.Brightness(placed).enhance(plan.brightness)
+    if plan.contrast != 1.0:
+        placed = ImageEnhance.Contrast(placed).enhance(plan.contrast)
     return np.ascontiguousarray(np.asarray(placed).transpose(2, 0, 1))
 
 

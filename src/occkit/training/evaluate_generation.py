@@ -37,6 +37,8 @@ class Judging:
     """Held-out frames whose text is drawn, evenly spread."""
     steps: int = 20
     """Denoising steps."""
+    guidance: float = 1.5
+    """Scale of the text. Much of it makes a drawing its prompt's type, and drawings unlike photographs."""
     judge: WordJudgeConfig = field(default_factory=WordJudgeConfig)
     """The network that looks at images."""
 
@@ -74,7 +76,7 @@ def evaluate_generation(
         training: the photographs that the model learnt from.
         config: how.
         protocol: under which the reader's occupancy is compared.
-        keep: folder for the judge's weights, so that all arms of a world have one judge.
+        keep: folder for the weights of judges, so that all arms of a world have one judge.
         seed: of the drawings.
 
     Returns:
@@ -89,7 +91,7 @@ def evaluate_generation(
     if not isinstance(model, DrawsScenes):
         raise ConfigError(f"{type(model).__name__} does not draw; judge a run of occscene")
     photographs, captions = _photographs(training)
-    judge = train_judge(config.judge, photographs, captions, keep / "judge.safetensors")
+    judge = train_judge(config.judge, photographs, captions, keep)
     scenes = _draw(model, reader, held_out.spread(config.frames), config, protocol=protocol, seed=seed)
     name = f"WordJudge {config.judge.widths} at {photographs.shape[2]} x {photographs.shape[3]}"
     real, drawn = torch.stack(scenes.photographs), torch.stack(scenes.drawn)
@@ -133,7 +135,9 @@ def _draw(
     for index in range(len(dataset)):
         sample = dataset.sample(index)
         caption = _caption(sample, dataset)
-        images, semantics = model.draw(caption, sample.cameras, steps=config.steps, seed=seed + index)
+        images, semantics = model.draw(
+            caption, sample.cameras, steps=config.steps, seed=seed + index, guidance=config.guidance
+        )
         read = _read(reader, sample, images)
         drawn = Occupancy(semantics=semantics.cpu(), grid=sample.grid, taxonomy=sample.taxonomy)
         consistent.add(sample.token, read, drawn)

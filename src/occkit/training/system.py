@@ -87,7 +87,9 @@ class AnswersWords(Protocol):
 class DrawsScenes(Protocol):
     """A method that draws what a text says, as cameras would see it, and the occupancy that belongs to it."""
 
-    def draw(self, prompt: str, cameras: Cameras, *, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, prompt: str, cameras: Cameras, *, steps: int, seed: int, guidance: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Draw a scene; the same arguments draw the same.
 
         Args:
@@ -95,6 +97,7 @@ class DrawsScenes(Protocol):
             cameras: `[t, n]`, time 0 is now, at the size of the images.
             steps: denoising steps.
             seed: decides everything random.
+            guidance: scale of the text, 1 follows the model; None leaves it to the method.
 
         Returns:
             Images `[t, n, 3, h, w]` and ids `[x, y, z]` of the present frame, uint8.

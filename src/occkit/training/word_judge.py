@@ -4,8 +4,10 @@ It is trained on photographs alone. Its pooled features stand where Inception's 
 and its figures must not be put beside those of another network.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -78,20 +80,22 @@ def shown_words(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndarra
 
 
 def train_judge(
-    config: WordJudgeConfig, images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], path: Path
+    config: WordJudgeConfig, images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], folder: Path
 ) -> WordJudge:
-    """Return a judge trained on photographs, or the one that is kept at `path`.
+    """Return a judge trained on photographs, or the one of the same config that is kept in `folder`.
 
     Args:
         config: how.
         images: one camera's photographs.
         captions: of each.
-        path: a safetensors file, kept with a `.json` of its words beside it.
+        folder: where its safetensors file is kept, with a `.json` of its words and its config beside it.
 
     Raises:
         DataError: if no word can be judged by these captions, or the file is another judge's.
     """
     words = words_to_judge(captions)
+    described = json.dumps(asdict(config), sort_keys=True)
+    path = folder / f"judge-{hashlib.sha256(described.encode()).hexdigest()[:8]}.safetensors"
     if not words:
         raise DataError(path, "no word is in some captions and not in others", "judge a larger or more varied set")
     with torch.random.fork_rng():
@@ -110,7 +114,7 @@ def train_judge(
             optimiser.step()
             schedule.step()
     write_tensors(path, judge.state_dict())
-    write_json(path.with_suffix(".json"), {"words": list(words)})
+    write_json(path.with_suffix(".json"), {"words": list(words), "config": asdict(config)})
     return judge.eval()
 
 

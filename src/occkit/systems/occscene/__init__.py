@@ -10,7 +10,7 @@ they are silent is an option with a default of ours. `stages.py` says what learn
 drawn.
 """
 
-from occkit.systems.occscene.claims import claim, quick, rooms, rooms_quick
+from occkit.systems.occscene.claims import claim, effects, quick, rooms, rooms_quick
 from occkit.systems.occscene.network import OccScene, OccSceneConfig
 from occkit.systems.occscene.recipes import (
     debug,
@@ -41,6 +41,7 @@ from occkit.systems.occscene.stages import (
 from occkit.systems.occscene.variants import (
     nano_room_align_attention,
     nano_room_align_concat,
+    nano_room_augmented,
     nano_room_detached,
     nano_room_flat,
     nano_room_further,
@@ -52,6 +53,7 @@ from occkit.systems.occscene.variants import (
     nano_room_text,
     nano_street_align_attention,
     nano_street_align_concat,
+    nano_street_augmented,
     nano_street_detached,
     nano_street_flat,
     nano_street_further,
@@ -77,6 +79,7 @@ __all__ = [
     "check_cameras",
     "claim",
     "debug",
+    "effects",
     "generate",
     "nano",
     "nano_room",
@@ -84,6 +87,7 @@ __all__ = [
     "nano_room_align_attention",
     "nano_room_align_concat",
     "nano_room_apart",
+    "nano_room_augmented",
     "nano_room_detached",
     "nano_room_flat",
     "nano_room_further",
@@ -98,6 +102,7 @@ __all__ = [
     "nano_street_align_attention",
     "nano_street_align_concat",
     "nano_street_apart",
+    "nano_street_augmented",
     "nano_street_clip",
     "nano_street_detached",
     "nano_street_flat",

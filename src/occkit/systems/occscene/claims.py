@@ -7,6 +7,7 @@ from functools import partial
 from occkit.systems.occscene.recipes import Place, nano_align, nano_apart, nano_mutual
 from occkit.systems.occscene.variants import (
     attention,
+    augmented,
     concat,
     detached,
     flat,
@@ -55,6 +56,23 @@ def rooms_quick() -> Claim:
     return _claim("room", ".rooms_quick", short=True)
 
 
+def effects() -> Claim:
+    """Outdoors, what the gate and the gradients between the two are worth; goes on in the folder of `claim`."""
+    whole = claim()
+    arms = {name: whole.arms[name] for name in ("reader", "apart", "align", "mutual")}
+    arms |= {"flat": partial(partial(_few, flat), "street"), "detached": partial(partial(_few, detached), "street")}
+    miou = "occ3d.miou"
+    return replace(
+        whole,
+        system="occscene.effects",
+        sentence="Losses on estimates that weigh less the noisier these are, and gradients both ways, help perception.",
+        arms=arms,
+        starts={"align": ("apart",)} | dict.fromkeys(("mutual", "flat", "detached"), ("align",)),
+        lines=tuple(Difference(arm="mutual", baseline=other, metric=miou) for other in ("flat", "detached")),
+        judging=Judging(reader="reader", arms=("mutual",)),
+    )
+
+
 def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
     arms: dict[str, Callable[[Place], Recipe]] = {
         "reader": reader,
@@ -62,6 +80,7 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
         "align": partial(_few, nano_align),
         "mutual": partial(_few, nano_mutual),
         "further": partial(_few, further),
+        "augmented": partial(_few, augmented),
         "noised": partial(_few, noised),
         "offline": partial(_few, offline),
         "text": partial(_few, text),
@@ -70,13 +89,12 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
         arms |= {
             "further_3": partial(_few, further_3),
             "offline_pseudo": partial(_few, offline_pseudo),
-            "flat": partial(_few, flat),
-            "detached": partial(_few, detached),
             "concat": partial(_few, concat),
             "attention": partial(_few, attention),
         }
-    starts = dict.fromkeys(("mutual", "offline", "offline_pseudo", "flat", "detached"), ("align",))
-    starts |= dict.fromkeys(("align", "further", "further_3", "noised", "text", "concat", "attention"), ("apart",))
+    starts = dict.fromkeys(("mutual", "offline", "offline_pseudo"), ("align",))
+    alone = ("further", "further_3", "augmented", "noised")
+    starts |= dict.fromkeys(("align", *alone, "text", "concat", "attention"), ("apart",))
     drawing = tuple(arm for arm in ("mutual", "text", "align", "concat", "attention") if arm in arms)
     protocol = "occ3d" if place == "street" else "monoscene"
     return Claim(
@@ -102,6 +120,7 @@ def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
     miou = f"{protocol}.miou"
     lines: tuple[Line, ...] = (
         Difference(arm="mutual", baseline="further", metric=miou),
+        Difference(arm="mutual", baseline="augmented", metric=miou),
         Difference(arm="mutual", baseline="noised", metric=miou),
         Difference(arm="mutual", baseline="offline", metric=miou),
         Difference(arm="text", baseline="mutual", metric="drawn.kernel"),
@@ -114,8 +133,6 @@ def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
         *lines,
         Difference(arm="mutual", baseline="further_3", metric=miou),
         Difference(arm="mutual", baseline="offline_pseudo", metric=miou),
-        Difference(arm="mutual", baseline="flat", metric=miou),
-        Difference(arm="mutual", baseline="detached", metric=miou),
         *(
             Difference(arm=first, baseline=second, metric=metric)
             for rival in ("concat", "attention")

@@ -36,6 +36,7 @@ from occkit.systems.occscene.views import (
     as_probabilities,
     colour_images,
     describe_label,
+    labelled,
     perceived,
     signed_images,
     views_of,
@@ -190,7 +191,8 @@ class OccScene(nn.Module):
         occupancy = views = present = None
         if not isinstance(stage, ApartConfig):
             views = views_of(batch.cameras, self.config.clip)
-            source = stage.sources.draw(count)
+            assert batch.occupancy is not None
+            source = stage.sources.draw(labelled(batch.occupancy))
             occupancy, found = self._occupancy(prediction, batch, source, noisy, step, text, views)
             present = (source != NULL).to(clean.device)
         guess = self.denoiser(noisy, step, text, num_times=times, occupancy=occupancy, views=views, present=present)
@@ -360,15 +362,20 @@ class OccScene(nn.Module):
         if batch.occupancy is None and not (isinstance(self.stage, ApartConfig) and not self.stage.perception):
             raise ConfigError(f"OccScene: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
 
-    def draw(self, prompt: str, cameras: Cameras, *, steps: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Draw a scene with the defaults of `sampling.SamplingConfig`; see `training.system.DrawsScenes`.
+    def draw(
+        self, prompt: str, cameras: Cameras, *, steps: int, seed: int, guidance: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw a scene, else with the defaults of `sampling.SamplingConfig`; see `training.system.DrawsScenes`.
 
         Raises:
             ConfigError: as `sampling.generate`.
         """
         from occkit.systems.occscene.sampling import SamplingConfig, generate  # which draws with this class
 
-        drawn = generate(self, prompt, cameras, sampling=SamplingConfig(steps=steps), seed=seed)
+        sampling = SamplingConfig(steps=steps)
+        if guidance is not None:
+            sampling = replace(sampling, guidance=guidance)
+        drawn = generate(self, prompt, cameras, sampling=sampling, seed=seed)
         return drawn.images, drawn.semantics[0]
 
     def start_from(self, folder: Path) -> tuple[str, ...]:

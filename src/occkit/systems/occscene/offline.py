@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from occkit.samples import Batch
 from occkit.systems.occscene.stages import OfflineConfig
-from occkit.systems.occscene.views import as_probabilities
+from occkit.systems.occscene.views import as_probabilities, labelled
 from occkit.training.system import predict
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ class OfflineScenes(nn.Module):
             self.teacher.load_state_dict(perception.state_dict())
 
     def of(self, model: "OccScene", batch: Batch, texts: tuple[str, ...]) -> Batch | None:
-        """Return drawn scenes of some of a batch's labelled frames, as a batch with labels; None if chance took none.
+        """Return drawn scenes of some of a batch's frames, as a batch with labels; None if chance took none.
 
         Args:
             model: draws.
-            batch: frames; those without a labelled voxel are passed over.
+            batch: frames; those without a labelled voxel are passed over where scenes follow labels.
             texts: of each frame.
         """
         assert batch.occupancy is not None
-        known = (batch.occupancy.semantics != batch.taxonomy.ignore_id).flatten(1).any(dim=1).cpu()
-        rows = (known & (torch.rand(batch.size) < self.config.share)).nonzero()[:, 0].tolist()
+        usable = labelled(batch.occupancy) | (self.teacher is not None)
+        rows = (usable & (torch.rand(batch.size) < self.config.share)).nonzero()[:, 0].tolist()
         versions = torch.randint(self.config.versions, (batch.size,)).tolist()
         if not rows:
             return None
@@ -92,7 +92,7 @@ class OfflineScenes(nn.Module):
                 model,
                 text,
                 frame.cameras.map(lambda t: t[0, : clip.num_frames]),
-                sampling=SamplingConfig(steps=self.config.steps),
+                sampling=SamplingConfig(steps=self.config.steps, reads=False),
                 seed=seed,
                 occupancy=known,
             )

@@ -287,7 +287,8 @@ def sd21_room() -> Recipe:
         lift_stride=(1, 1, 1),
         depth=replace(perception.depth, bins=bins),
     )
-    return _full("sd21_room", stable_diffusion(room, near=0.4, far=5.2, clip=ClipConfig()), size=(480, 640))
+    recipe = _full("sd21_room", stable_diffusion(room, near=0.4, far=5.2, clip=ClipConfig()), size=(480, 640))
+    return replace(recipe, protocols=("monoscene",))
 
 
 def _full(name: str, system: OccSceneConfig, *, size: tuple[int, int]) -> Recipe:

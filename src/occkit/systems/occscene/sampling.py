@@ -34,6 +34,8 @@ class SamplingConfig:
     """Scale of the text: 1 follows the model, more follows the prompt harder. Stable Diffusion's habit is 7.5."""
     occupancy_guidance: float = 1.0
     """Scale of the occupancy: 1 follows the model, more follows the occupancy harder at one more pass a step."""
+    reads: bool = True
+    """Let perception read the estimates on the way; without, the images follow the text alone."""
     every: int = 1
     """Read the estimate at every so many steps."""
     readable: float = 0.02
@@ -110,7 +112,7 @@ def generate(
         seen = scheduler.scale_model_input(noisy, time)
         guess = loop.predict(seen, step)
         readable = float(model.schedule.signal[int(step)]) > sampling.readable
-        if occupancy is None and i % sampling.every == 0 and readable:
+        if sampling.reads and occupancy is None and i % sampling.every == 0 and readable:
             loop.read(seen, guess, step)
         options = {} if sampling.scheduler == "unipc" else {"generator": random}
         noisy = scheduler.step(guess, time, noisy, **options).prev_sample

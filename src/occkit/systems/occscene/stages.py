@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from occkit.errors import ConfigError
@@ -54,9 +54,19 @@ class Sources:
         """The shares in the order of `TRUTH`, `CLEAN`, `ESTIMATE`, `NULL`."""
         return (self.truth, self.clean, self.estimate, self.null)
 
-    def draw(self, count: int) -> Int64[Tensor, "b"]:
-        """Draw a source for each sample, on the CPU."""
-        return torch.multinomial(torch.tensor(self.shares), count, replacement=True)
+    def draw(self, labelled: Bool[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        """Draw a source for each sample, on the CPU; one without a label never has its label, but another of the rest.
+
+        Args:
+            labelled: which samples have one, on the CPU.
+        """
+        count = len(labelled)
+        drawn = torch.multinomial(torch.tensor(self.shares), count, replacement=True)
+        others = torch.tensor((0.0, *self.shares[1:]))
+        instead = torch.full((count,), NULL)
+        if bool(others.any()):
+            instead = torch.multinomial(others, count, replacement=True)
+        return torch.where((drawn == TRUTH) & ~labelled, instead, drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +149,22 @@ class MutualConfig:
 class OfflineConfig:
     """Instead of stage 2, as a control: perception learns from photographs and from a set of scenes drawn before.
 
-    The generator rests. A scene belongs to a labelled frame and is drawn when it is first needed, from the frame's text
-    and cameras with a seed of its own, so that the set is the same whenever and in whatever order it is drawn.
+    The generator rests. A scene belongs to a frame and is drawn when it is first needed, from the frame's text and
+    cameras with a seed of its own, and perception, which learns, has no part in it: the set is the same whenever and in
+    whatever order it is drawn.
     """
 
     labels: Literal["true", "pseudo"] = "true"
-    """Drawn for the frame's own label, which is then the scene's; or from text alone and labelled by perception as it
-    was when this stage began."""
+    """Of labelled frames, drawn for the frame's own label, which is then the scene's; or of all frames, from text alone
+    and labelled by perception as it was when this stage began."""
     share: float = 0.8
-    """Share of the labelled samples beside which a drawn scene is looked at: as many as `MutualConfig` estimates."""
-    versions: int = 2
+    """Share of these samples beside which a drawn scene is looked at: as many as `MutualConfig` estimates."""
+    versions: int = 5
     """Scenes of each frame."""
-    steps: int = 20
+    steps: int = 10
     """Denoising steps of each."""
-    weight: float = 1.0
-    """Weight of perception's losses on them."""
+    weight: float = 0.5
+    """Weight of perception's losses on them: the mean of `MutualConfig.gate` over the noise levels."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1 or min(self.versions, self.steps) < 1 or self.weight <= 0:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from occkit.data.transforms import AugmentConfig
 from occkit.nn.alignment import AlignmentConfig, ConcatAlignmentConfig, CrossAttentionAlignmentConfig
 from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
 from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, OfflineConfig, StageConfig
@@ -29,8 +30,16 @@ def further(place: Place, *, times: int = 1) -> Recipe:
 
 
 def noised(place: Place) -> Recipe:
-    """Control: the same, half of the photographs with noise added at the same levels and weights. No generator."""
-    return _instead(place, "noised", ApartConfig(generation=False, noised=0.5))
+    """Control: `augmented`, and as many photographs as `nano` estimates with noise at the same levels and weights."""
+    share = MutualConfig().sources.estimate
+    recipe = _instead(place, "noised", ApartConfig(generation=False, noised=share))
+    return replace(recipe, data=replace(recipe.data, augment=JITTER))
+
+
+def augmented(place: Place) -> Recipe:
+    """Control: perception learns on from photographs alone whose colours are changed by chance. No generator."""
+    recipe = _instead(place, "augmented", ApartConfig(generation=False))
+    return replace(recipe, data=replace(recipe.data, augment=JITTER))
 
 
 def offline(place: Place, *, labels: Literal["true", "pseudo"] = "true") -> Recipe:
@@ -50,10 +59,14 @@ def detached(place: Place) -> Recipe:
 
 
 def text(place: Place) -> Recipe:
-    """The mutual stage whose denoiser never sees an occupancy: perception still learns from its estimates."""
+    """From stage 0 on: a denoiser that never sees an occupancy nor what perception says of its estimates.
+
+    It has the steps of stages 1 and 2 together, and perception learns from its estimates as in stage 2.
+    """
     recipe = nano_mutual(place)
-    system = replace(nano_system(place, MutualConfig()), alignment=None)
-    return replace(recipe, name=f"{recipe.name}_text", system=system)
+    system = replace(nano_system(place, MutualConfig(perception_teaches_generation=False)), alignment=None)
+    steps = recipe.steps + nano_align(place).steps
+    return replace(recipe, name=f"{recipe.name}_text", system=system, steps=steps, evaluate_every=steps)
 
 
 def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
@@ -63,6 +76,10 @@ def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
     return replace(recipe, name=f"{recipe.name}_{name}", system=system)
 
 
+JITTER = AugmentConfig(
+    scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0, flip_y=0.0, brightness=0.3, contrast=0.3
+)
+"""Colours alone: a mirrored street drives on the other side, and its text would be wrong."""
 further_3 = partial(further, times=3)
 """Perception alone for three times the steps."""
 offline_pseudo = partial(offline, labels="pseudo")
@@ -91,6 +108,7 @@ nano_street_reader, nano_room_reader = _named(reader)
 nano_street_further, nano_room_further = _named(further)
 nano_street_further_3, nano_room_further_3 = _named(further_3)
 nano_street_noised, nano_room_noised = _named(noised)
+nano_street_augmented, nano_room_augmented = _named(augmented)
 nano_street_offline_true, nano_room_offline_true = _named(offline)
 nano_street_offline_pseudo, nano_room_offline_pseudo = _named(offline_pseudo)
 nano_street_flat, nano_room_flat = _named(flat)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from occkit.geometry import Cameras, ego_motion, invert_pose
@@ -82,6 +82,11 @@ def with_images(batch: Batch, images: Float[Tensor, "b v 3 h w"], level: Float[T
     """
     count = batch.images.shape[2]
     return replace(batch, images=images.unflatten(1, (-1, count)), noise_level=level)
+
+
+def labelled(label: Occupancy) -> Bool[Tensor, "b"]:
+    """Return which frames have any labelled voxel, on the CPU: a withheld label says nothing anywhere."""
+    return (label.semantics != label.taxonomy.ignore_id).flatten(1).any(dim=1).cpu()
 
 
 def as_probabilities(label: Occupancy, taxonomy: Taxonomy) -> Float[Tensor, "b k x y z"]:
