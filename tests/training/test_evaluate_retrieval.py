@@ -44,8 +44,14 @@ def test_a_point_scores_as_its_voxel_does_and_lowest_outside() -> None:
     points = POINTS[:, :3]
     assert score_points(volumes, GRID, points).tolist() == [[1.0, (2 * 4 + 2) * 2, (3 * 4 + 0) * 2, LOWEST]]
     between = torch.tensor([[1.5, 1.5, 0.5], [2.0, 1.5, 0.5], [3.9, 3.9, 1.9], [-0.1, 1.0, 1.0]])
-    scores = score_points(volumes, GRID, between, trilinear=True)[0]
+    scores = score_points(volumes, GRID, between, between=torch.ones(1, *GRID.shape))[0]
     assert scores.tolist() == pytest.approx([10.0, (10 + 18) / 2, 31.0, LOWEST])
+    # Half-way between two vectors at a right angle their sum is at 45 degrees to either.
+    vectors = torch.zeros(2, *GRID.shape)
+    vectors[0, :2], vectors[1, 2:] = 1.0, 1.0
+    middle = torch.tensor([[2.0, 1.5, 0.5], [1.5, 1.5, 0.5]])
+    found = score_points(vectors[:1], GRID, middle, between=vectors)[0]
+    assert found.tolist() == pytest.approx([0.5**0.5, 1.0])
 
 
 def test_a_model_that_knows_is_right() -> None:

@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import gather_object
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from occkit.data.datasets import open_dataset
 from occkit.data.feature_store import DESCRIPTION, FeatureStore
@@ -96,11 +97,12 @@ def evaluate_retrieval(
         model: a `System` that is also `AnswersWords`.
         dataset: opened with `DataConfig.load_points`; frames that no query is about are not predicted.
         queries: from `world_queries` or `read_pop3d`.
-        trilinear: interpolate the cosines of the eight voxels around a point instead (at the border the outermost).
+        trilinear: the point's vector is interpolated between those of the eight voxels around it, each of unit length
+            (at the border the outermost), as in LangOcc's evaluation.
         progress: show a bar on the terminal, on the first process.
 
     Raises:
-        ConfigError: if the model knows no words.
+        ConfigError: if the model knows no words, or has no vectors to interpolate.
         DataError: if there is no query, one is about a frame that is not there, or a frame has no LiDAR points.
     """
     asked = check_answers(model)
@@ -116,28 +118,41 @@ def evaluate_retrieval(
         words = torch.stack([vectors[query.query] for query in by_token[token]])
         with torch.no_grad():
             volumes = asked.score_words(prediction, words)[0].float().cpu()
-        scores = score_points(volumes, batch.grid, batch.points[0][:, :3], trilinear=trilinear)
+        between = None
+        if trilinear:
+            if prediction.features is None:
+                raise ConfigError(f"{type(model).__name__}: predicts no vectors to interpolate; score voxels instead")
+            between = functional.normalize(prediction.features[0].float().cpu(), dim=0)
+        scores = score_points(volumes, batch.grid, batch.points[0][:, :3], between=between)
         _add(evaluator, by_token[token], scores, batch.points[0], batch.grid)
     return _of_all(evaluator)
 
 
 def score_points(
-    volumes: Float[Tensor, "q x y z"], grid: VoxelGrid, points: Float[Tensor, "p 3"], *, trilinear: bool = False
+    volumes: Float[Tensor, "q x y z"],
+    grid: VoxelGrid,
+    points: Float[Tensor, "p 3"],
+    *,
+    between: Float[Tensor, "k x y z"] | None = None,
 ) -> Float[Tensor, "q p"]:
     """Return the score of each point in each volume, `LOWEST` outside of the grid.
 
     Args:
-        volumes: one a query.
+        volumes: the cosine of each voxel's vector with each query.
         grid: where they lie.
         points: metres, frame of the grid.
-        trilinear: see `evaluate_retrieval`.
+        between: the unit vectors of the voxels; with them a point's own is interpolated, `cos(sum_i w_i f_i, t)
+            = sum_i w_i (f_i . t) / |sum_i w_i f_i|`. Without, it is that of the voxel that the point lies in.
     """
     index, inside = grid.index_of(points)
     scores = volumes.new_full((len(volumes), len(points)), LOWEST)
     rows = volumes.flatten(1)
-    if trilinear:
+    if between is not None:
         places = grid.continuous_index(points[inside])
-        scores[:, inside] = sample_trilinear(rows.T.contiguous(), grid.shape, places, padding="border").T
+        joined = torch.cat([rows, between.flatten(1)]).T.contiguous()
+        sampled = sample_trilinear(joined, grid.shape, places, padding="border").T
+        length = sampled[len(rows) :].norm(dim=0).clamp(min=torch.finfo(sampled.dtype).tiny)
+        scores[:, inside] = sampled[: len(rows)] / length
     else:
         scores[:, inside] = rows[:, grid.flat_index(index[inside])]
     return scores
