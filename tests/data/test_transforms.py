@@ -15,6 +15,7 @@ from occkit.data.transforms import (
     apply_to_cameras,
     apply_to_image,
     flip_volume,
+    misjudge,
     plan_image,
     reflection,
 )
@@ -154,6 +155,22 @@ def sample(seed=0):
         depth=project_depth(stacked, points),
         global_from_ego=torch.from_numpy(np.diag([1.0, 1, 1, 1])) + torch.tensor([[0.0, 0, 0, 5]] * 3 + [[0.0] * 4]),
     )
+
+
+def test_a_misjudged_camera_is_wrong_in_its_principal_point_alone():
+    two = cameras(count=2).map(lambda t: t.expand(3, *t.shape).clone())
+    assert misjudge(two, 0.0, "a") is two
+    wrong = misjudge(two, 1.5, "a")
+    assert torch.equal(wrong.intrinsics, misjudge(two, 1.5, "a").intrinsics)
+    assert torch.equal(wrong.ego_from_camera, two.ego_from_camera)
+    off = wrong.intrinsics - two.intrinsics
+    assert torch.equal(off[0], off[2]), "at all times alike"
+    assert (off[..., :2, 2] != 0).all()
+    off[..., :2, 2] = 0
+    assert not off.any()
+    sizes = [(misjudge(two, 1.5, str(k)).intrinsics - two.intrinsics)[0, :, :2, 2].numpy() for k in range(300)]
+    assert np.std(sizes) == pytest.approx(1.5, rel=0.1)
+    assert abs(np.mean(sizes)) < 0.2
 
 
 def test_colours_change_by_chance_and_nothing_else_does():

@@ -32,7 +32,7 @@ from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
 from occkit.data.selection import evenly_spread
 from occkit.data.teaching import read_teaching
-from occkit.data.transforms import AugmentConfig, flip_volume
+from occkit.data.transforms import AugmentConfig, flip_volume, misjudge
 from occkit.data.views import Frame, View
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import Cameras, VoxelGrid, project_depth
@@ -82,6 +82,9 @@ class DataConfig:
     camera_shift: bool = True
     """SemanticKITTI: heed the fourth column of the projection matrices, which puts camera 2 six centimetres beside
     camera 0. False leaves it out, as VoxFormer, MonoScene and Symphonies do; for reproduction."""
+    calibration_noise: float = 0.0
+    """Put the principal points of a frame's cameras so many pixels off (standard deviation), in evaluation too; depth
+    that is projected for training stays where it is."""
     features: str | None = None
     """Folder of the features of the images (`occkit features`), training only; as `teaching`."""
     feature_rays: int = 0
@@ -102,8 +105,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.image_size is not None and min(self.image_size) < 1:
             raise ConfigError(f"image_size: expected positive (height, width), got {self.image_size}")
-        if self.num_past < 0:
-            raise ConfigError(f"num_past: expected 0 or more, got {self.num_past}")
+        for name in ("num_past", "calibration_noise"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if 0 in self.source_steps or len(set(self.source_steps)) != len(self.source_steps):
             raise ConfigError(f"source_steps: expected different steps other than 0, got {self.source_steps}")
         if self.cameras is not None and (not self.cameras or len(set(self.cameras)) != len(self.cameras)):
@@ -263,7 +267,7 @@ class FrameDataset:
             scene=frame.scene,
             timestamp=frame.timestamp,
             images=images,
-            cameras=cameras,
+            cameras=misjudge(cameras, self.config.calibration_noise, token),
             camera_names=self.camera_names,
             grid=self.grid,
             taxonomy=self.taxonomy,

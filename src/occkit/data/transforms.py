@@ -4,6 +4,7 @@ Images: resize, crop, mirror, rotate, all followed exactly by the camera matrix.
 applied to labels, masks, points and camera poses together. Chance comes from the generator handed in.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -153,6 +154,23 @@ def apply_to_cameras(cameras: Cameras, plan: ImagePlan) -> Cameras:
         return moved
     matrix = torch.from_numpy(plan.window_matrix()).to(moved.intrinsics)
     return replace(moved, intrinsics=matrix @ moved.intrinsics)
+
+
+def misjudge(cameras: Cameras, pixels: float, token: str) -> Cameras:
+    """Return cameras whose principal points are wrong by chance, as a calibration that has drifted.
+
+    Args:
+        cameras: leading dimensions `[rows, n]`; a camera is wrong in the same way in all its rows.
+        pixels: standard deviation of the error, horizontally and vertically.
+        token: name of the frame; the same name, the same error.
+    """
+    if not pixels:
+        return cameras
+    seed = int.from_bytes(hashlib.sha256(token.encode()).digest()[:8], "big")
+    error = np.random.default_rng(seed).normal(0.0, pixels, (cameras.batch_shape[-1], 2))
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[..., :2, 2] += torch.from_numpy(error).to(intrinsics)
+    return replace(cameras, intrinsics=intrinsics)
 
 
 def reflection(grid: VoxelGrid, *, x: bool, y: bool) -> Float[Tensor, "4 4"]:

@@ -19,6 +19,8 @@ from occkit.systems.cigocc.variants import (
     nano_gsd,
     nano_gsd_control,
     nano_gsd_plain,
+    nano_gsd_plain_shaken,
+    nano_gsd_shaken,
     nano_join_concat,
     nano_join_replace,
     nano_s,
@@ -103,8 +105,9 @@ def effects() -> Claim:
         system="cigocc.effects",
         sentence=(
             "Training both stages together and adding answers to the first stage's volume are at least as good as the "
-            "alternatives, attention in three dimensions is better than in a fold; taught by masks and without a "
-            "segmenter at inference, CIGOcc exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
+            "alternatives; attention in three dimensions is better than in a fold, and attention in images better than "
+            "concatenation under wrong calibration; taught by masks and without a segmenter at inference, CIGOcc "
+            "exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
         ),
         arms={
             "nano": nano,
@@ -114,6 +117,8 @@ def effects() -> Claim:
             "join_replace": nano_join_replace,
             "depth_aware": nano_depth_aware,
             "fold": nano_fold,
+            "shaken": nano_gsd_shaken,
+            "plain_shaken": nano_gsd_plain_shaken,
             "frustum": nano_frustum,
             "first_coarse": nano_first_coarse,
             "gd_sam": nano_gd_sam,
@@ -130,6 +135,7 @@ def effects() -> Claim:
                 for other in ("two_stage", "add", "join_concat", "join_replace", "first_coarse")
             ),
             Difference(arm="nano", baseline="fold", metric=MIOU),
+            Difference(arm="shaken", baseline="plain_shaken", metric=MIOU),
             Difference(arm="gd_sam", baseline="voxformer", metric=MIOU),
             Difference(arm="gd_sam", baseline="cgformer", metric=MIOU),
             Difference(arm="cgformer_sam", baseline="cgformer", metric=MIOU),

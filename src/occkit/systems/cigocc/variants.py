@@ -14,6 +14,8 @@ from occkit.systems.cigocc.views import MonoDepthConfig, PriorDepthConfig, Stere
 from occkit.training.recipe import Recipe
 
 _GROUPS = GroupNormConfig()
+SHAKEN = 1.5
+"""Pixels by which misjudged cameras are off."""
 
 
 def with_levels(*, high: bool, middle: bool, low: bool, masks: float = 0.0) -> CigOccConfig:
@@ -75,6 +77,16 @@ def nano_gsd_plain() -> Recipe:
 def nano_gsd() -> Recipe:
     """All three, without masks as teachers (arm 8)."""
     return nano_of("nano_gsd", with_levels(high=True, middle=True, low=True))
+
+
+def nano_gsd_shaken() -> Recipe:
+    """`nano_gsd` with cameras whose principal points are a pixel and a half off (of 64 x 208): offsets have a use."""
+    return nano_of("nano_gsd_shaken", nano_gsd().system, calibration_noise=SHAKEN)
+
+
+def nano_gsd_plain_shaken() -> Recipe:
+    """`nano_gsd_plain` with the same cameras."""
+    return nano_of("nano_gsd_plain_shaken", nano_gsd_plain().system, calibration_noise=SHAKEN)
 
 
 def nano_gsd_control() -> Recipe:
