@@ -158,7 +158,9 @@ def test_a_claim_runs_resumes_and_writes_its_card(
     run_claim(system, tmp_path, make_world, seeds=[0], world_seed=5, report=said.append)
     assert (made, in_process) == ([5], [("prior", "0"), ("long", "0"), ("short", "0")])
     assert len([line for line in said if "running" in line]) == 3
+    assert not any("kept" in line for line in said)
     outcome = run_claim(system, tmp_path, make_world, seeds=[0, 1], world_seed=5, report=said.append)
+    assert ["seed 0" in line for line in said if "kept, of commit" in line] == [True] * 3
     assert (made, in_process[3:]) == ([5, 6], [("prior", "1"), ("long", "1"), ("short", "1")])
     assert set(outcome.scores) == {"prior", "long", "short"}
     assert all(len(values) == 2 for scores in outcome.scores.values() for values in scores.values())

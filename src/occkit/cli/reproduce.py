@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 HELP = """Run a system's claim: its arms, over several seeds, each on its own generated world, compared in pairs.
 
 Writes <system>.json (the claim card), .md and .png. What is finished is kept: the same command goes on after a stop.
+What is kept must have the same recipe, world and protocols; after a change to code behind them take another --out.
 """
 
 

@@ -148,8 +148,11 @@ def _run(
             running[claim.lesson.teacher, seed].result()
         for name in (*claim.starts.get(arm, ()), *claim.judges(arm)):
             running[name, seed].result()
-        kept = finished_result(claim, arm, seed, world_seed, out)
-        if kept is None:
+        kept, note = finished_result(claim, arm, seed, world_seed, out), ""
+        if kept is not None:
+            # Recipes, worlds and protocols are compared, the code behind them is not.
+            note = f"  kept, of commit {kept['commit']}"
+        else:
             report(f"{arm:>24}  seed {seed}  running; log {log_path(out, arm, seed)}")
             try:
                 _spawn([system, arm, str(seed), str(world_seed), str(out)], arm, seed, out, processes, threads)
@@ -159,7 +162,7 @@ def _run(
             kept = finished_result(claim, arm, seed, world_seed, out)
         if kept is None:
             raise OcckitError(f"arm {arm}, seed {seed}: ended without a result; see {log_path(out, arm, seed)}")
-        report(f"{arm:>24}  seed {seed}  {kept['wall_s']:7.0f} s  {_headline(kept['scores'])}")
+        report(f"{arm:>24}  seed {seed}  {kept['wall_s']:7.0f} s  {_headline(kept['scores'])}{note}")
         return kept
 
     failed = Event()
