@@ -44,10 +44,10 @@ CLAIM_WORLD = World(
     format="semantickitti",
     preset="kitti-nano",
     scenes=11,
-    options=("--frames", "60", "--colour-overlap", "0.6", "--gain-spread", "0.4"),
+    options=("--frames", "120", "--colour-overlap", "0.6", "--gain-spread", "0.4"),
     commands=(look_command(LOOK),),
 )
-"""Ten drives of 60 voxel frames to learn from, of which recipes take 200, and one to be scored on. Colours say little
+"""Ten drives of 120 voxel frames to learn from, and one, of which 60 frames are scored. Colours say little
 about classes, so that appearance alone is ambiguous; masks have errors; depth is that of a noisy stereo pair."""
 
 
@@ -91,6 +91,7 @@ def claim() -> Claim:
         protocols=("semantickitti",),
         visibility=True,
         world=CLAIM_WORLD,
+        val_frames=60,
         seeds=3,
     )
 
@@ -142,5 +143,6 @@ def effects() -> Claim:
         ),
         protocols=("semantickitti",),
         world=CLAIM_WORLD,
+        val_frames=60,
         seeds=3,
     )

@@ -91,6 +91,7 @@ def doses() -> Claim:
             CLAIM_WORLD,
             commands=(*CLAIM_WORLD.commands, *(look_command(f"{LOOK}_{s}", "--strength", s) for s in worse)),
         ),
+        val_frames=60,
         seeds=3,
     )
 
@@ -108,7 +109,7 @@ def random_colours() -> Claim:
 
 
 def _colours(name: str, overlap: float, sentence: str, line: Difference) -> Claim:
-    options = ("--frames", "60", "--colour-overlap", f"{overlap:g}", "--gain-spread", "0.4")
+    options = ("--frames", "120", "--colour-overlap", f"{overlap:g}", "--gain-spread", "0.4")
     return Claim(
         system=f"cigocc.{name}",
         sentence=sentence,
@@ -116,5 +117,6 @@ def _colours(name: str, overlap: float, sentence: str, line: Difference) -> Clai
         lines=(line,),
         protocols=("semantickitti",),
         world=replace(CLAIM_WORLD, options=options),
+        val_frames=60,
         seeds=3,
     )

@@ -102,6 +102,9 @@ class ViewsConfig:
     """First of the backbone's maps that the neck joins; finer ones are for stereo alone."""
     depth: DepthSourceConfig = field(default_factory=GivenDepthConfig)
     """Where depth comes from."""
+    patches: bool = False
+    """Add a linear map of each cell's own pixels to the features (ours): what colours say by themselves need not come
+    through an image network that begins with random weights."""
 
     def __post_init__(self) -> None:
         if not self.present and isinstance(self.depth, MonoDepthConfig | StereoDepthConfig):
@@ -163,14 +166,16 @@ class Views(nn.Module):
             self.measure = depth.net.build(self.neck.channels, stereo_channels=extra)
         else:
             self.project = nn.Conv2d(self.neck.channels, channels, 1)
+        self.patches = nn.Conv2d(3, channels, self.stride, stride=self.stride) if config.patches else None
         if isinstance(depth, PriorDepthConfig):
             self.prior = nn.Parameter(torch.zeros(self.bins.count, depth.rows))
         self.constant = (
             None if config.present else nn.Parameter(torch.zeros(channels))
         )  # draws nothing: arms are paired
         if not config.present:
-            for part in (self.backbone, self.neck, self.project):
-                part.requires_grad_(False)
+            for part in (self.backbone, self.neck, self.project, self.patches):
+                if part is not None:
+                    part.requires_grad_(False)
 
     def forward(self, batch: Batch) -> Shows:
         """Look at the current images.
@@ -204,14 +209,23 @@ class Views(nn.Module):
         if self.constant is not None:
             height, width = (-(-int(side) // self.stride) for side in images.shape[-2:])
             return self.constant[:, None, None].expand(*images.shape[:2], -1, height, width)
-        maps = self.neck(self.backbone(normalise_images(images.flatten(0, 1)))[self.config.neck_from :])
-        return self.project(maps).unflatten(0, images.shape[:2])
+        plain = normalise_images(images.flatten(0, 1))
+        context = self.project(self.neck(self.backbone(plain)[self.config.neck_from :]))
+        return self._with_patches(context, plain).unflatten(0, images.shape[:2])
+
+    def _with_patches(self, context: Float[Tensor, "b c h w"], images: Float[Tensor, "b 3 v u"]) -> Tensor:
+        """Return features with those of the cells' own pixels added; a cell that the image does not fill is padded."""
+        if self.patches is None:
+            return context
+        height, width = (int(side) * self.stride for side in context.shape[-2:])
+        return context + self.patches(F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2])))
 
     def _measured(self, batch: Batch, images: Tensor, cameras: Cameras, seen: Cameras) -> Shows:
         """Look with a network that scores the bins itself."""
         config, (size, number) = self.config.depth, images.shape[:2]
         count = seen.batch_shape[1]
-        all_maps = self.backbone(normalise_images(images.flatten(0, 1)))
+        plain = normalise_images(images.flatten(0, 1))
+        all_maps = self.backbone(plain)
         maps = [m.unflatten(0, (size, number)) for m in all_maps]
         features = self.neck([m[:, :count].flatten(0, 1) for m in maps[self.config.neck_from :]])
         extra = given = spread = None
@@ -223,6 +237,7 @@ class Views(nn.Module):
             spread = spread_given(given, config.refine, (int(features.shape[2]), int(features.shape[3]))).flatten(0, 1)
             extra = spread if self.fuse is None else None
         context, logits = self.measure(features, seen.flatten(), extra)
+        context = self._with_patches(context, plain.unflatten(0, (size, number))[:, :count].flatten(0, 1))
         if self.fuse is not None and spread is not None:
             logits = self.fuse(logits, spread)
         context, logits = (t.unflatten(0, (size, count)) for t in (context, logits))
