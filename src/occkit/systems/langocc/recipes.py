@@ -59,7 +59,7 @@ def debug() -> Recipe:
         render=RayRenderConfig(proposals=12, samples=16),
     )
     data = replace(base.data, load_depth=False, features=FEATURES, feature_rays=256, feature_horizon=1)
-    return replace(base, name="langocc.debug", system=system, data=data, optim=OptimConfig(lr=0.02))
+    return replace(base, name="langocc.debug", system=system, data=data, optim=OptimConfig(lr=0.01))
 
 
 def nano() -> Recipe:
