@@ -81,12 +81,14 @@ def nano_gsd() -> Recipe:
 
 def nano_gsd_shaken() -> Recipe:
     """`nano_gsd` with cameras whose principal points are a pixel and a half off (of 64 x 208): offsets have a use."""
-    return nano_of("nano_gsd_shaken", nano_gsd().system, calibration_noise=SHAKEN)
+    recipe = nano_gsd()
+    return replace(recipe, name="cigocc.nano_gsd_shaken", data=replace(recipe.data, calibration_noise=SHAKEN))
 
 
 def nano_gsd_plain_shaken() -> Recipe:
     """`nano_gsd_plain` with the same cameras."""
-    return nano_of("nano_gsd_plain_shaken", nano_gsd_plain().system, calibration_noise=SHAKEN)
+    recipe = nano_gsd_plain()
+    return replace(recipe, name="cigocc.nano_gsd_plain_shaken", data=replace(recipe.data, calibration_noise=SHAKEN))
 
 
 def nano_gsd_control() -> Recipe:
