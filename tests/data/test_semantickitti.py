@@ -19,7 +19,7 @@ from occkit.data.semantickitti import (
     write_label,
     write_packed,
 )
-from occkit.errors import DataError
+from occkit.errors import ConfigError, DataError
 from occkit.geometry import KITTI_GRID
 
 PLAIN = DataConfig()
@@ -262,3 +262,13 @@ def test_sequences_with_other_image_sizes_come_to_one_size(tmp_path):
     # 94 columns to 48: 30 rows become 15, one black row goes on top.
     assert wide.images[0, 0, :, 0].max() == 0
     assert torch.allclose(wide.cameras.intrinsics[0, 0, 1, 2], torch.tensor(14 * 15 / 30 + 1))
+
+
+def test_cameras_can_be_misjudged(root):
+    plain = opened(root, config=DataConfig(load_depth=False))[0]
+    wrong = opened(root, config=DataConfig(load_depth=False, calibration_noise=2.0))[0]
+    off = wrong.cameras.intrinsics - plain.cameras.intrinsics
+    assert (off[..., :2, 2] != 0).all()
+    assert torch.equal(wrong.images, plain.images)
+    with pytest.raises(ConfigError, match="calibration_noise: expected 0 or more"):
+        DataConfig(calibration_noise=-1.0)

@@ -102,6 +102,15 @@ def test_every_parameter_learns_and_so_do_the_maps():
         assert all(p.grad is not None for p in module.parameters())
 
 
+@pytest.mark.parametrize("spacing", [1.0, 0.25])
+def test_places_start_as_far_apart_as_they_should(spacing):
+    look = CrossAttentionConfig(layers=1, heads=4, points=3, spacing=spacing).build(8).layers[0].look
+    far = look.offset.bias.detach().reshape(4, 3, 2).abs().amax(dim=-1)
+    assert torch.allclose(far, spacing * torch.tensor([1.0, 2.0, 3.0]).expand(4, 3))
+    with pytest.raises(ConfigError, match="spacing must be at least 0"):
+        CrossAttentionConfig(spacing=-1.0)
+
+
 def test_a_plain_look_reads_the_projection():
     module, seen = PlainLookConfig(hidden=8).build(8).eval(), shown()
     other = seen._replace(context=seen.context + torch.tensor([0.0, 1.0])[:, None, None, None])

@@ -15,6 +15,7 @@ from occkit.ops.rendering import (
     render_weights_from_occupancy,
     render_weights_saturating,
     resample,
+    resample_intervals,
     termination_distribution,
 )
 from occkit.ops.sampling import sample_trilinear
@@ -251,3 +252,21 @@ def test_resampling_is_repeatable_and_detached():
         resample(weights, edges[:-1], 8)
     with pytest.raises(ValueError, match="num_samples"):
         resample(weights, edges, 0)
+
+
+def test_intervals_cover_a_ray_and_hold_equal_mass():
+    edges = torch.tensor([0.0, 1.0, 2.0, 4.0])
+    assert resample_intervals(torch.tensor([0.0, 3.0, 1.0]), edges, 4).tolist() == pytest.approx(
+        [0.0, 1 + 1 / 3, 1 + 2 / 3, 2.0, 4.0]
+    )
+    even = resample_intervals(torch.zeros(3), edges, 4)
+    assert even.tolist() == resample_intervals(torch.rand(3), edges, 4, even=1.0).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    some = resample_intervals(torch.tensor([1.0, 0.0, 0.0]), edges, 100, even=0.1)
+    assert (some > 1).sum().item() == pytest.approx(100 * 0.1 * 3 / 4, abs=1), "its share of what is even"
+    nowhere = resample_intervals(torch.rand(2, 3), torch.full((2, 4), 0.5), 5)
+    assert torch.equal(nowhere, torch.full((2, 6), 0.5))
+    for wrong in ({"num_intervals": 0}, {"num_intervals": 2, "even": 1.5}):
+        with pytest.raises(ValueError, match="at least 1 interval"):
+            resample_intervals(torch.ones(3), edges, **wrong)
+    with pytest.raises(ValueError, match="expected 4 for 3 bins"):
+        resample_intervals(torch.ones(3), edges[:3], 2)

@@ -135,6 +135,19 @@ def test_masks_count_from_the_first_step(frames):
     assert model.mask_head[-1].bias.detach().sigmoid().tolist() == pytest.approx([0.05] * 20)
 
 
+def test_pixels_come_in_beside_the_image_network(frames):
+    batch = frames(0, size=(30, 64))  # the last row of cells reaches beyond the image
+    model = built(small(cigocc.nano_gd())).eval()
+    with torch.no_grad():
+        model.views.project.weight.zero_()
+        seen, black = (model.views(b).context for b in (batch, replace(batch, images=torch.zeros_like(batch.images))))
+        assert seen.shape[-2:] == (4, 8)
+        assert (seen - black).abs().amax(dim=2).min() > 0, "every cell"
+        model.views.patches = None
+        plain, black = (model.views(b).context for b in (batch, replace(batch, images=torch.zeros_like(batch.images))))
+        assert torch.equal(plain, black)
+
+
 def change(model, batch, other):
     """How much the scores change between two batches; the proposals are those of depth in either."""
     model.eval()

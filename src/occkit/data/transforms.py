@@ -1,7 +1,8 @@
 """What is done to a sample before the network sees it, with the cameras, points and labels kept in step.
 
-Images: resize, crop, mirror, rotate, all followed exactly by the camera matrix. Volumes: mirroring along x or y,
-applied to labels, masks, points and camera poses together. Chance comes from the generator handed in.
+Images: resize, crop, mirror, rotate, all followed exactly by the camera matrix; colours. Volumes: mirroring along x or
+y, applied to labels, masks, points and camera poses together. Chance comes from the generator handed in; `misjudge`,
+which spoils cameras on purpose, has it from the frame's name.
 """
 
 import hashlib

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from occkit.data import DataConfig
 from occkit.data.image_inputs import ImageInputsConfig
-from occkit.data.transforms import AugmentConfig
 from occkit.geometry import VoxelGrid
 from occkit.losses import VoxelLossConfig, inverse_log_weights
 from occkit.nn.backbones import ResNetConfig, SmallConvNetConfig
@@ -20,6 +19,7 @@ from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
 from occkit.systems.cigocc.network import CigOccConfig, CigOccLossConfig, TwoStageConfig
 from occkit.systems.cigocc.views import GivenDepthConfig, ViewsConfig
+from occkit.systems.lift import MIRROR
 from occkit.taxonomy import SEMANTICKITTI_VOXEL_COUNTS
 from occkit.training.optim import Cosine, OneCycle, OptimConfig, Twice
 from occkit.training.recipe import Recipe
@@ -31,8 +31,6 @@ NANO_BINS = DepthBins(start=2.0, stop=58.0, step=1.0)
 NANO_LOOK = CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64, spacing=208 / 1216)
 """Attention of the small recipes. Places start as far apart, as an angle, as at published size: the cells of 64 x 208
 images are six times as wide."""
-NANO_MIRROR = AugmentConfig(scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0)
-"""Half of the scenes are mirrored left to right, with their cameras; images stay as they are."""
 LOOK = "look"
 """Where the recipes look for what `occkit look` wrote, below the data's folder."""
 MASKS = f"{LOOK}/masks"
@@ -156,7 +154,7 @@ def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
     return Recipe(
         name=f"cigocc.{name}",
         system=system,
-        data=replace(inputs_of(system), image_size=(64, 208), augment=NANO_MIRROR, **data),
+        data=replace(inputs_of(system), image_size=(64, 208), augment=MIRROR, **data),
         # Muon needs far fewer steps here than AdamW alone.
         optim=OptimConfig(lr=2e-3, muon_lr=0.02, schedule=OneCycle(), clip_norm=10.0),
         steps=720,

@@ -63,8 +63,8 @@ def claim() -> Claim:
     Each arm has the threshold on its density that is best on frames of its training. `rgb`, whose voxels may have any
     colour, has no line: whether it closes the gap is a finding.
 
-    Some 8,900 processor seconds on two cores: of each seed 150 for its world, 400 for each of six trainings of 400
-    steps, 40 to score an arm on 64 frames and 20 more to ask it for words.
+    Some 9,700 processor seconds on two cores: of each seed 150 for its world, 400 for each of six trainings of 400
+    steps, 40 to choose a threshold, 40 to score an arm on 64 frames and 20 more to ask it for words.
     """
     return Claim(
         system="langocc",

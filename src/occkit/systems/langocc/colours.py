@@ -86,8 +86,6 @@ class ColourFieldConfig(FieldConfig):
     """What a voxel carries."""
     rules: RayRulesConfig = field(default_factory=RayRulesConfig)
     """Which rays count."""
-    weight: float = 1.0
-    """Of the colours."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,6 +141,6 @@ class ColourField(Field):
             seen, kinds = self.render(prediction, rays, frame), self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
             shown = self.config.colour.shade(seen.features, rays.directions[frame])
-            losses = {"colours": self.config.weight * colour_loss(shown, rays.colours[frame], mask=counts)}
+            losses = {"colours": colour_loss(shown, rays.colours[frame], mask=counts)}
             frames.append(losses | opacity_losses(rules, seen, kinds, counts))
         return mean_over_frames(frames)

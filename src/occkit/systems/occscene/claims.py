@@ -60,7 +60,7 @@ def effects() -> Claim:
     """Outdoors, what the gate and the gradients between the two are worth; goes on in the folder of `claim`."""
     whole = claim()
     arms = {name: whole.arms[name] for name in ("reader", "apart", "align", "mutual")}
-    arms |= {"flat": partial(partial(_few, flat), "street"), "detached": partial(partial(_few, detached), "street")}
+    arms |= {"flat": partial(_few, flat, "street"), "detached": partial(_few, detached, "street")}
     miou = "occ3d.miou"
     return replace(
         whole,

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from occkit.data.transforms import AugmentConfig
 from occkit.nn.alignment import AlignmentConfig, ConcatAlignmentConfig, CrossAttentionAlignmentConfig
+from occkit.systems.lift import MIRROR
 from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
 from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, OfflineConfig, StageConfig
 from occkit.training.recipe import Recipe, RecipeFunction
@@ -76,9 +76,7 @@ def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
     return replace(recipe, name=f"{recipe.name}_{name}", system=system)
 
 
-JITTER = AugmentConfig(
-    scale=(0.0, 0.0), rotate_degrees=0.0, mirror_image=0.0, flip_x=0.0, flip_y=0.0, brightness=0.3, contrast=0.3
-)
+JITTER = replace(MIRROR, flip_y=0.0, brightness=0.3, contrast=0.3)
 """Colours alone: a mirrored street drives on the other side, and its text would be wrong."""
 further_3 = partial(further, times=3)
 """Perception alone for three times the steps."""
