@@ -17,8 +17,8 @@ from occkit.systems.easyocc.recipes import (
 )
 from occkit.training.claim import PRIOR, Claim, Difference, Ratio, World
 
-MOVERS = ("car", "truck", "pedestrian")
-"""Classes whose trails the filter of movers prevents, of those that the world has often."""
+MOVERS = ("car", "truck", "bus", "pedestrian")
+"""Classes whose trails the filter of movers prevents; a line about one that some seed's streets lack has no value."""
 
 
 _POINTS = ("--points", "{root}/labels/points")
@@ -65,7 +65,6 @@ def claim() -> Claim:
             Ratio(arm="occnerf_labels", baseline="easyocc", metric="cost.train_s", threshold=3.0),
             Ratio(arm="occnerf_labels", baseline="easyocc", metric="cost.train_gb", threshold=3.0),
             Ratio(arm="easyocc", baseline="k0", metric="occ3d-full.miou", threshold=1.15),
-            Ratio(arm="easyocc", baseline="k0", metric="occ3d-full.iou", threshold=1.15),
             *(Difference(arm="easyocc", baseline="movers", metric=f"occ3d.per_class.{name}") for name in MOVERS),
             Ratio(arm="easyocc", baseline="occnerf", metric="occ3d-full.miou", threshold=1.31),
             Difference(arm=PRIOR, baseline="occnerf", metric="depth.abs_rel"),
