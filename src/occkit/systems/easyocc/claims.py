@@ -62,7 +62,7 @@ def claim() -> Claim:
         lines=(
             Ratio(arm="occnerf_labels", baseline="occnerf", metric="occ3d.miou", threshold=1.45),
             Ratio(arm="easyocc", baseline="occnerf_labels", metric="occ3d.miou", threshold=0.95),
-            Ratio(arm="occnerf_labels", baseline="easyocc", metric="cost.train_s", threshold=3.0),
+            Ratio(arm="occnerf_labels", baseline="easyocc", metric="cost.step_s", threshold=3.0),
             Ratio(arm="occnerf_labels", baseline="easyocc", metric="cost.train_gb", threshold=3.0),
             Ratio(arm="easyocc", baseline="k0", metric="occ3d-full.miou", threshold=1.15),
             *(Difference(arm="easyocc", baseline="movers", metric=f"occ3d.per_class.{name}") for name in MOVERS),
