@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
+from occkit.losses.language import feature_loss
 from occkit.nn.subspace import SvdSubspaceConfig
 from occkit.samples import collate
-from occkit.systems import easyocc, langocc
+from occkit.systems import langocc
 from occkit.systems.langocc import (
     ColourFieldConfig,
     FieldConfig,
@@ -20,6 +21,7 @@ from occkit.systems.langocc import (
     occupancy_logits,
     spherical_harmonics,
 )
+from occkit.systems.langocc.recipes import NANO_WEIGHTS, STREET
 from occkit.taxonomy import OCC3D
 from occkit.training.claim_results import load_claim
 from occkit.training.recipe import recipes_in
@@ -170,9 +172,6 @@ def test_the_sweep_is_compared_in_the_subspace_of_the_reduced_variant(batch):
 
 def test_arms_share_network_rays_and_schedule():
     nano = langocc.nano()
-    easy = easyocc.nano().system.network
-    assert (nano.system.encoder.backbone, nano.system.encoder.neck) == (easy.backbone, easy.neck)
-    assert nano.system.head == easy.head
     for rival in (langocc.nano_rgb(), langocc.nano_rgb_harmonic(), langocc.nano_pop3d()):
         # Probabilities have a threshold of their own.
         same = {f.name for f in fields(FieldConfig)} - {"threshold"}
@@ -181,6 +180,16 @@ def test_arms_share_network_rays_and_schedule():
     rays = replace(langocc.nano_rgb().data, feature_colours=False)
     assert rays == nano.data
     assert langocc.nano_rgb().system.rules == nano.system.signal.rules
+
+
+def test_one_vector_for_everything_costs_the_same_by_every_loss():
+    prompts = STREET.encode(STREET.prompts.texts)
+    same, every = prompts.mean(dim=0).expand_as(prompts), torch.ones(len(prompts), dtype=torch.bool)
+    costs = [w * feature_loss(same, prompts, mask=every, kind=k).item() for k, w in NANO_WEIGHTS.items()]
+    assert len(costs) == 3
+    assert max(costs) < 2 * min(costs)
+    assert langocc.nano_cosine().system.signal.weight == NANO_WEIGHTS["cosine"]
+    assert langocc.nano_pop3d().system.signal.features == NANO_WEIGHTS["mse"]
 
 
 def test_every_small_recipe_is_an_arm_of_one_of_the_claims():

@@ -84,6 +84,8 @@ class ColourFieldConfig(FieldConfig):
 
     colour: FreeColourConfig | HarmonicColourConfig = field(default_factory=FreeColourConfig)
     """What a voxel carries."""
+    weight: float = 1.0
+    """Of the comparison of colours."""
     rules: RayRulesConfig = field(default_factory=RayRulesConfig)
     """Which rays count."""
 
@@ -141,6 +143,6 @@ class ColourField(Field):
             seen, kinds = self.render(prediction, rays, frame), self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
             shown = self.config.colour.shade(seen.features, rays.directions[frame])
-            losses = {"colours": colour_loss(shown, rays.colours[frame], mask=counts)}
+            losses = {"colours": self.config.weight * colour_loss(shown, rays.colours[frame], mask=counts)}
             frames.append(losses | opacity_losses(rules, seen, kinds, counts))
         return mean_over_frames(frames)

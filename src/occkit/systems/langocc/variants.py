@@ -5,9 +5,8 @@ from math import exp, log
 
 from occkit.losses.language import FeatureLossKind
 from occkit.nn.subspace import ArccosSubspaceConfig, SubspaceConfig, SvdSubspaceConfig
-from occkit.systems.langocc.network import LanguageRaysConfig
 from occkit.systems.langocc.rays import RayRulesConfig
-from occkit.systems.langocc.recipes import NANO_RULES, STREET, nano, nano_system
+from occkit.systems.langocc.recipes import NANO_RULES, STREET, language_rays, nano, nano_system
 from occkit.training.recipe import Recipe
 
 
@@ -50,7 +49,7 @@ def _with_loss(name: str, kind: FeatureLossKind) -> Recipe:
     return replace(
         nano(),
         name=f"langocc.{name}",
-        system=replace(nano_system(), signal=LanguageRaysConfig(kind=kind, rules=NANO_RULES)),
+        system=replace(nano_system(), signal=language_rays(kind)),
     )
 
 
@@ -65,9 +64,8 @@ def nano_cosine() -> Recipe:
 
 
 def _with_rules(name: str, rules: RayRulesConfig) -> Recipe:
-    return replace(
-        nano(), name=f"langocc.{name}", system=replace(nano_system(), signal=LanguageRaysConfig(rules=rules))
-    )
+    system = replace(nano_system(), signal=language_rays("cosine_guided", rules))
+    return replace(nano(), name=f"langocc.{name}", system=system)
 
 
 def nano_sky_keep() -> Recipe:
