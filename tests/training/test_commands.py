@@ -144,10 +144,7 @@ def test_a_world_is_made_through_the_same_door(tmp_path: Path, monkeypatch: pyte
 
     commands: list[list[str]] = []
 
-    class Ended:
-        returncode = 0
-
-    monkeypatch.setattr(reproduce_command.subprocess, "run", lambda command, **_: commands.append(command) or Ended())
+    monkeypatch.setattr("occkit.training.claim_run.run_logged", lambda command, _: commands.append(command))
     world = World(format="semantickitti", preset="kitti-nano", scenes=3, options=("--frames", "4"))
     reproduce_command._make_world(world, 7, tmp_path / "world")
     expected = "-m occkit.cli world --format semantickitti --preset kitti-nano --scenes 3 --seed 7"
