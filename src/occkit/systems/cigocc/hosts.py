@@ -42,7 +42,7 @@ def _changed(recipe: Recipe, name: str, **changes: object) -> Recipe:
 def nano_voxformer() -> Recipe:
     """VoxFormer, small: where depth hits, through a 2D network over columns, decides who asks; others hold a token.
 
-    Its first stage has 240 steps of its own, so that the second has as many as the other recipes.
+    Its first stage has 200 steps of its own, so that the second has as many as the other recipes.
     """
     base = nano_system()
     assert base.first is not None
@@ -61,8 +61,8 @@ def nano_voxformer() -> Recipe:
         losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
     recipe = nano_of("nano_voxformer", system)
-    steps = 240 + recipe.steps
-    return in_two_stages(replace(recipe, steps=steps, evaluate_every=steps), first=240)
+    steps = 200 + recipe.steps
+    return in_two_stages(replace(recipe, steps=steps, evaluate_every=steps), first=200)
 
 
 def nano_cgformer() -> Recipe:

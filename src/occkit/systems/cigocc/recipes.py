@@ -147,7 +147,7 @@ def nano_system() -> CigOccConfig:
 
 
 def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
-    """Return the small training of a network under a name: 720 steps of two frames, some of them mirrored.
+    """Return the small training of a network under a name: 600 steps of two frames, some of them mirrored.
 
     It needs many frames: with 200, what depth and segmentation show of each is learnt by heart, and images are ignored.
     """
@@ -157,9 +157,9 @@ def nano_of(name: str, system: CigOccConfig, **data: object) -> Recipe:
         data=replace(inputs_of(system), image_size=(64, 208), augment=MIRROR, **data),
         # Muon needs far fewer steps here than AdamW alone.
         optim=OptimConfig(lr=2e-3, muon_lr=0.02, schedule=OneCycle(), clip_norm=10.0),
-        steps=720,
+        steps=600,
         batch_size=2,
-        evaluate_every=720,
+        evaluate_every=600,
         protocols=("semantickitti",),
         max_val_frames=60,
     )

@@ -125,7 +125,7 @@ def nano_gd_features() -> Recipe:
 
 def nano_two_stage() -> Recipe:
     """The first stage learns alone for a third of the steps, and is frozen then; as many steps in all."""
-    return in_two_stages(nano_of("nano_two_stage", nano_system()), first=240)
+    return in_two_stages(nano_of("nano_two_stage", nano_system()), first=200)
 
 
 def nano_add() -> Recipe:
