@@ -16,10 +16,10 @@ class Faulty:
 
     root: Path
     fault: str = "none"
-    """none, die (SIGKILL), die_once, full (no space left), wait."""
+    """none, die (SIGKILL), die_once, full (no space left), wait (for ever), linger (some seconds)."""
     token: str = ""
     marker: Path = Path("/nonexistent")
-    """Says for die_once and wait that it has happened."""
+    """Says for die_once, wait and linger that it has happened."""
 
     def __call__(self) -> "Failing":
         return Failing(self, SimulatedLabellerConfig.perfect(self.root).build())
@@ -43,6 +43,6 @@ class Failing:
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "full":
             raise DataError(marker, "cannot be written (No space left on device)", "check the space left")
-        if fault == "wait":
+        if fault in ("wait", "linger"):
             marker.touch()
-            time.sleep(600)
+            time.sleep(600 if fault == "wait" else 4)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,33 +151,70 @@ import sys
 from pathlib import Path
 from occkit.engine import LocalEngine, RayEngine
 from test_factory_on_ray import DataConfig, make, open_dataset
-root, folder, marker, engine = sys.argv[1:]
+root, folder, marker, engine, fault = sys.argv[1:]
 frames = open_dataset(Path(root), split="all", config=DataConfig(load_depth=False))
 engine = RayEngine(workers=1) if engine == "ray" else LocalEngine()
-make(frames, Path(folder), engine, fault="wait", token=frames.tokens[4], marker=Path(marker))
+make(frames, Path(folder), engine, fault=fault, token=frames.tokens[4], marker=Path(marker))
 """
+
+
+@contextmanager
+def called(frames, folder, engine, fault):
+    """A process of its own, at the frame where the fault is, and in a group of its own like a command of a shell."""
+    marker = folder.with_name("marker")
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *filter(None, sys.path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop("RAY_ADDRESS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALLER, str(frames.root), str(folder), str(marker), engine, fault],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        end = time.monotonic() + 300
+        while not marker.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        assert marker.exists(), "it never came to the frame of the fault"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finish(frames, folder, undisturbed):
+    """Call again, in one process: what is there is kept, and the end is as if nothing had happened."""
+    left = digest(folder)
+    assert 1 <= len(list_labels(left)) < 6
+    made = make(frames, folder, LocalEngine())
+    assert (made.written, made.kept) == (6 - len(list_labels(left)), len(list_labels(left)))
+    assert digest(folder) == undisturbed
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_a_caller_that_is_killed_is_called_again(frames, undisturbed, tmp_path, engine):
     if engine == "ray":
         pytest.importorskip("ray")
-    marker, folder = tmp_path / "waiting", tmp_path / "out"
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *filter(None, sys.path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-c", CALLER, str(frames.root), str(folder), str(marker), engine]
-    process = subprocess.Popen(command, env=environment)
-    try:
-        end = time.monotonic() + 300
-        while not marker.exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.1)
-        assert marker.exists(), "it never came to the frame it was to be killed at"
-    finally:
+    with called(frames, tmp_path / "out", engine, "wait") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    left = digest(folder)
-    assert 1 <= len(list_labels(left)) < 6
-    made = make(frames, folder, LocalEngine())
-    assert (made.written, made.kept) == (6 - len(list_labels(left)), len(list_labels(left)))
-    assert digest(folder) == undisturbed
+    finish(frames, tmp_path / "out", undisturbed)
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_ctrl_c_lets_what_runs_come_to_its_end(frames, undisturbed, tmp_path, engine):
+    """A terminal interrupts the whole group: the call, and what of the cluster belongs to its group."""
+    if engine == "ray":
+        pytest.importorskip("ray")
+    with called(frames, tmp_path / "out", engine, "linger") as process:
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=50)
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    if engine == "ray":
+        points = [name for name in digest(tmp_path / "out") if frames.tokens[4] in name]
+        assert points, "the worker was dismissed before its task had come to its end"
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    finish(frames, tmp_path / "out", undisturbed)
