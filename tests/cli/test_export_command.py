@@ -12,6 +12,7 @@ import torch
 from occkit import cli
 from occkit.data.rig_files import write_rigs
 from occkit.export import exporter
+from occkit.export.report import as_markdown
 from occkit.geometry import Cameras
 from occkit.systems.lift import debug
 from occkit.training.checkpoint import from_pretrained, save_pretrained
@@ -69,6 +70,10 @@ def test_a_rig_measures_calibrates_and_runs_without_torch(run, rig, tmp_path, ca
         assert whole["mean_abs_difference"] < entry["mean_abs_difference"] < 0.5
     assert report["torch"]["latency_ms"] > 0
     assert report["weights_sha256"] in (out.parent / "model.parity.md").read_text()
+    page = as_markdown(report | {"frames": [f"frame {number}" for number in range(1, 13)]})
+    assert "over 12 frames: frame 1," in page
+    assert "frame 8 and 4 more, named" in page
+    assert "frame 9" not in page
     assert "int8" in capsys.readouterr().out
     _runs_without_torch(out, example / "000" / "rig.json", run, rig)
 

@@ -1,7 +1,7 @@
 """The parity report beside an exported file: JSON for programs, markdown for people."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -113,7 +113,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         )
     limits = report["limits"]
     facts = [
-        f"Differences are of scores (logits), over {len(report['frames'])} frames: {', '.join(report['frames'])}.",
+        f"Differences are of scores (logits), over {len(report['frames'])} frames: {_names(report['frames'])}.",
         f"The fp32 file must be within {limits['max_abs_difference']:g} and agree on "
         f"{100 * limits['label_agreement']:g} % of the voxels; it is.",
         f"Score: {report['protocol']}, per cent." if report["protocol"] else "No score: no labelled frames were given.",
@@ -124,6 +124,11 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         "Versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + ".",
     ]
     return "\n".join([f"# Parity of {report['recipe']}", "", *rows, "", *(f"- {fact}" for fact in facts), ""])
+
+
+def _names(frames: Sequence[str], *, most: int = 8) -> str:
+    more = len(frames) - most
+    return ", ".join(frames[:most]) + (f" and {more} more, named in the JSON file beside this one" if more > 0 else "")
 
 
 def _score(value: float | None) -> str:
