@@ -22,7 +22,7 @@ from occkit.errors import ConfigError, DataError
 from occkit.systems import langocc, lift
 from occkit.taxonomy import OCC3D
 from occkit.training.checkpoint import save_pretrained
-from occkit.viewer.heat import HEAT
+from occkit.viewer.heat import HEAT, STEPS
 from occkit.world.generate import generate
 from occkit.world.presets import PRESETS
 
@@ -124,14 +124,18 @@ def test_words_are_answered_in_the_frame_that_is_shown(world, tmp_path):
     run = saved(langocc.debug(), tmp_path / "langocc")
     show, ask, _ = opened(run, data=world, split="val")
     assert ask is not None
-    answer = ask("red mailbox", 0)
+    answer = ask("red mailbox", 0, False)
     assert answer.volume.taxonomy is HEAT
     assert answer.low <= 0 <= answer.high
     assert answer.remark.startswith("red mailbox: ")
+    best = ask("red mailbox", 0, True)
+    count = int((best.volume.semantics >= STEPS).logical_and(best.volume.occupied).sum())
+    assert 0.01 * int(best.volume.occupied.sum()) <= count, "something is always best"
+    assert best.remark.endswith("are best")
     occupied = show.frames[0].read().volumes["prediction"].occupied
     assert (answer.volume.occupied == occupied).all()
     with pytest.raises(ConfigError, match="no letter"):
-        ask("?!", 0)
+        ask("?!", 0, False)
 
 
 def test_drawn_scenes_and_a_line_to_draw_from(world, tmp_path):

@@ -76,12 +76,12 @@ def frame(index):
     )
 
 
-def answer(query, index):
+def answer(query, index, best):
     if query == "nonsense":
         raise ConfigError("query 'nonsense': has no rival but itself")
     volume = street(index)
     voxels = volume.occupied.nonzero().numpy()
-    margins = np.where(volume.semantics[volume.occupied].numpy() == CAR, 0.25, -0.125)
+    margins = np.where(volume.semantics[volume.occupied].numpy() == (BUS if best else CAR), 0.25, -0.125)
     return Answer(
         volume=heat_volume(voxels, margins, GRID), low=-0.125, high=0.25, remark=f"{query}: 9 of {len(voxels)} found"
     )
@@ -167,6 +167,10 @@ def test_an_answer_follows_the_frame_and_words_that_cannot_be_asked_change_nothi
     browser._frame.value = 1
     browser.redraw()
     assert browser.stage._nodes["/car/voxels/found 7"].batched_positions[0, 0] == before + 1
+    car = len(browser.stage._nodes["/car/voxels/found 7"].batched_positions)
+    browser._best.value = True
+    browser.redraw()
+    assert len(browser.stage._nodes["/car/voxels/found 7"].batched_positions) > car, "the bus is larger"
 
 
 def test_a_drawn_scene_becomes_a_frame(browser):
@@ -178,7 +182,7 @@ def test_a_drawn_scene_becomes_a_frame(browser):
 
 
 def test_the_scale_says_where_found_begins():
-    said = scale_html(answer("<b>", 0))
+    said = scale_html(answer("<b>", 0, False))
     assert "&lt;b&gt;" in said
     assert "-0.125" in said
     assert "0.250" in said

@@ -230,7 +230,7 @@ def _said_by(run: _Run, name: str) -> "Volumes":
 
 def _asking(run: _Run, show: "Show") -> "Ask | None":
     """Return what answers words, of a model that knows any."""
-    from occkit.training.query import Asker, Questions
+    from occkit.training.query import Asker, FoundByRivals, FoundByShare, Questions
     from occkit.training.system import AnswersWords
     from occkit.viewer.heat import heat_volume
     from occkit.viewer.keys import Answer
@@ -239,14 +239,15 @@ def _asking(run: _Run, show: "Show") -> "Ask | None":
         return None
     model = run.model
 
-    def ask(query: str, index: int) -> Answer:
-        found = Asker(model, Questions(queries=(query,))).answer(run.predict(show.frames[index].token))
+    def ask(query: str, index: int, best: bool) -> Answer:
+        rule = FoundByShare(share=0.01) if best else FoundByRivals()
+        found = Asker(model, Questions(queries=(query,), rule=rule)).answer(run.predict(show.frames[index].token))
         margins = found.margins[:, 0]
         return Answer(
             volume=heat_volume(found.voxels, margins, found.grid),
             low=float(margins.min(initial=0.0)),
             high=float(margins.max(initial=0.0)),
-            remark=f"{query}: {int(found.counts[0]):,} of {len(margins):,} voxels found",
+            remark=f"{query}: {int(found.counts[0]):,} of {len(margins):,} voxels {'are best' if best else 'found'}",
         )
 
     return ask

@@ -30,8 +30,9 @@ _FRAMES_A_SECOND = 2.0
 _LAST_LETTERS = 0.3
 
 
-Ask = Callable[[str, int], Answer]
-"""Returns what the frame of a number answers to words. Raises OcckitError if it cannot."""
+Ask = Callable[[str, int, bool], Answer]
+"""Returns what the frame of a number answers to words: the voxels that fit, or the best whether they fit or not (True).
+Raises OcckitError if it cannot."""
 Draw = Callable[[str, int], FrameToShow]
 """Returns a scene drawn from a prompt and a seed. Raises OcckitError if it cannot."""
 
@@ -66,7 +67,7 @@ class Browser:
         self.frames = list(show.frames)
         self._ask, self._draw = ask, draw
         self._read = lru_cache(maxsize=_KEPT)(lambda index: self.frames[index].read())
-        self._answer = lru_cache(maxsize=_KEPT)(lambda query, index: ask(query, index)) if ask else None
+        self._answer = None if ask is None else lru_cache(maxsize=_KEPT)(ask)
         shown = self._read(0)
         if first is not None and first not in shown.volumes:
             raise ConfigError(f"frame {shown.token} has no volume {first!r}, but {', '.join(shown.volumes)}")
@@ -104,7 +105,7 @@ class Browser:
             index = int(self._frame.value)
             shown = self._read(index)
             chosen = self._choose((*shown.volumes, *self._found_name()))
-            answer = self._answer(self._query, index) if self._answer and chosen not in shown.volumes else None
+            answer = None if self._answer is None or chosen in shown.volumes else self._answer(*self._question(index))
             volume = shown.volumes[chosen] if answer is None else answer.volume
             if self._only_seen.value:
                 volume = seen_by_cameras(volume, *shown.volumes.values())
@@ -126,6 +127,9 @@ class Browser:
             yield
         finally:
             self._drawing = False
+
+    def _question(self, index: int) -> tuple[str, int, bool]:
+        return self._query, index, bool(self._best.value)
 
     def _found_name(self) -> tuple[str, ...]:
         return (f"found: {self._query}",) if self._query else ()
@@ -225,6 +229,8 @@ class Browser:
                 button = gui.add_button("find")
             button.on_click(lambda _: form.submit())
             form.on_submit(lambda event: self._try(event.client, lambda: self._look_for(_typed(self._words))))
+            self._best = gui.add_checkbox("the best 1 %, fitting or not", False)
+            self._best.on_update(lambda event: self._try(event.client, self.redraw))
         if self._draw is not None:
             with gui.add_form(None) as form:
                 prompt = gui.add_text("draw", "", hint="what the scene should hold, then Enter")
@@ -265,7 +271,8 @@ class Browser:
         if not words:
             raise ConfigError("say what to look for: a word or a phrase")
         assert self._answer is not None
-        self._answer(words, int(self._frame.value))  # what cannot be asked must leave the page as it is
+        # What cannot be asked must leave the page as it is.
+        self._answer(words, int(self._frame.value), bool(self._best.value))
         with self._lock:
             self._query = words
             self._what.options = (*self._read(int(self._frame.value)).volumes, *self._found_name())
