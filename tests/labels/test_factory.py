@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from occkit.data import DataConfig, open_dataset
 from occkit.data.occ3d import label_path, read_labels
@@ -81,6 +82,37 @@ def test_labels_look_like_occ3d_and_like_the_street(frames, tmp_path):
     assert not (tmp_path / ".points").exists()
     assert not (tmp_path / "skipped.json").exists()
     assert len(list((tmp_path / "images").glob("*/*.png"))) == 8 * 6
+
+
+class Undecided:
+    """A labeller that cannot name anything."""
+
+    def __init__(self, taxonomy):
+        self.taxonomy, self.description = taxonomy, {"name": "undecided"}
+
+    def label(self, images, *, token, cameras):
+        return torch.full((len(images), *images.shape[-2:]), self.taxonomy.ignore_id, dtype=torch.uint8)
+
+
+def test_what_has_no_class_carves_to_its_depth_or_is_taken_for_the_sky(frames, tmp_path):
+    seen = {}
+    for uncertain in ("ignored", "free"):
+        make_labels(
+            frames,
+            tmp_path / uncertain,
+            depth=SimulatedDepthConfig.perfect(frames.root).build(),
+            labeller=Undecided(frames.taxonomy),
+            config=replace(CONFIG, uncertain=uncertain),
+            progress=False,
+        )
+        path = label_path(tmp_path / uncertain, frames.scene(frames.tokens[0]), frames.tokens[0])
+        label = read_labels(path, grid=frames.grid)
+        assert not label.occupied.any()
+        seen[uncertain] = label.mask_camera
+    truth = frames.label(frames.tokens[0])
+    assert (seen["free"] & seen["ignored"]).sum() > 0.95 * seen["ignored"].sum()
+    through = seen["free"] & ~seen["ignored"] & truth.occupied
+    assert through.sum() > 0.2 * (truth.occupied & truth.mask_camera).sum(), "rays of the sky end nowhere"
 
 
 def test_perfect_models_make_better_labels_than_poor_ones_and_more_frames_fill_the_scene(frames, tmp_path):

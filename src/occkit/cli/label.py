@@ -74,6 +74,8 @@ class Args:
     """One pixel of each block of so many squared, one with a depth if there is any; 1 for small images."""
     max_depth: float = 52.0
     """Leave out what is farther, metres."""
+    uncertain: Literal["ignored", "free"] = "ignored"
+    """Pixels without a class name nothing, or are taken for the sky as in OccNeRF's released code."""
     outliers: Literal["statistical", "lonely", "none"] | None = None
     """Which points are taken for errors: statistical for a model's depth, none for a LiDAR's unless said otherwise."""
     oob: Literal["drop", "clamp"] = "drop"
@@ -164,7 +166,9 @@ def _config(args: Args) -> "FactoryConfig":
     # Points of a LiDAR are few and far between far away: who stands alone there is no error.
     kind = args.outliers or ("none" if args.depth == "lidar" else "statistical")
     outliers = {"statistical": StatisticalOutliers(), "lonely": LonelyPoints(), "none": None}[kind]
-    return FactoryConfig(stride=args.stride, max_depth=args.max_depth, outliers=outliers, fusion=fusion)
+    return FactoryConfig(
+        stride=args.stride, max_depth=args.max_depth, uncertain=args.uncertain, outliers=outliers, fusion=fusion
+    )
 
 
 def _depth(args: Args, frames: "FrameDataset") -> "Callable[[], DepthEstimator]":

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import track
@@ -35,6 +35,9 @@ class FactoryConfig:
     that has. A network's depth is thinned out, that of a LiDAR stays whole."""
     max_depth: float = 52.0
     """Leave out what is farther, metres of z-depth; the corner of Occ3D's volume is 57 m away."""
+    uncertain: Literal["ignored", "free"] = "ignored"
+    """Pixels without a class: they name nothing and carve up to their depth, or they are taken for the sky, as in
+    OccNeRF's released code (an index that wraps around): their rays carve all they pass."""
     outliers: OutlierConfig | None = field(default_factory=StatisticalOutliers)
     """Which points are taken for errors; None keeps all."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -107,6 +110,7 @@ def make_labels(
         images=folder / "images" if keep_images else None,
         stride=config.stride,
         max_depth=config.max_depth,
+        uncertain=config.uncertain,
         outliers=config.outliers,
     )
     fuse = FuseConfig(
@@ -173,6 +177,7 @@ def _description_of_points(models: Described, config: FactoryConfig, dataset: Fr
         "labeller": models.labeller,
         "stride": config.stride,
         "max_depth": config.max_depth,
+        "uncertain": config.uncertain,
         "outliers": {"kind": type(config.outliers).__name__, "config": outliers},
         "taxonomy": dataset.taxonomy.name,
     }

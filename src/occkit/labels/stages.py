@@ -8,9 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 
 from occkit.data.frames import FrameDataset
@@ -85,6 +86,8 @@ class LookConfig:
     """As in `FactoryConfig`."""
     max_depth: float
     """As in `FactoryConfig`."""
+    uncertain: Literal["ignored", "free"]
+    """As in `FactoryConfig`."""
     outliers: OutlierConfig | None
     """As in `FactoryConfig`."""
 
@@ -130,6 +133,8 @@ class Look:
             remove_partials(paths[0].parent, age=0)  # a frame's own folder, and the frame is ours
             for path, shown in zip(paths, ids.cpu().numpy(), strict=True):
                 write_class_map(path, shown, ignore_id=sample.taxonomy.ignore_id)
+        if config.uncertain == "free":
+            ids = torch.where(ids == sample.taxonomy.ignore_id, sample.taxonomy.free_id, ids)
         points = back_project(
             depth.cpu(), ids.cpu(), cameras, sample.taxonomy, stride=config.stride, max_depth=config.max_depth
         )
