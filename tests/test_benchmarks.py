@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from occkit.cli import bench
 from occkit.systems.lift import debug as lift_debug
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +92,21 @@ def test_the_table_is_made_from_the_json():
 
 
 NAMES = [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if "\ndef run(" in path.read_text("utf-8")]
+
+
+def test_an_interrupted_run_leaves_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "measure.py").write_text("")
+    row = 'Row(name="a", what="w", shapes="1", dtype="int8", ours=1.0, plain=None, ratio=None)'
+    (folder / "a.py").write_text(f"from benchmarks.measure import Row\n\ndef run():\n    return [{row}]\n")
+    (folder / "b.py").write_text("\ndef run():\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["--folder", str(folder), "--json", str(tmp_path / "rows.json")])
+    report = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["what"] for row in report["rows"]] == ["w"]
+    assert report["machine"]["cores"] >= 1
 
 
 @pytest.mark.parametrize("name", NAMES)

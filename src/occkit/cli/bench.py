@@ -1,7 +1,6 @@
 """Run the benchmarks, each with the plain form beside it in the same run."""
 
 import importlib.util
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from occkit.errors import ConfigError
+from occkit.files import write_json
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def main(argv: list[str]) -> int:
         for row in _load(folder, name).run():
             rows.append(row)
             print(f"  {measure.describe(row)}", flush=True)
+        if args.json is not None:  # after each, so that an interrupted run leaves what it has
+            write_json(args.json, {"machine": measure.machine(), "rows": [asdict(row) for row in rows]})
     if args.json is not None:
-        report = {"machine": measure.machine(), "rows": [asdict(row) for row in rows]}
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {args.json}")
     return 0
