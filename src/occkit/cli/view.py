@@ -240,7 +240,7 @@ def _asking(run: _Run, show: "Show") -> "Ask | None":
     model = run.model
 
     def ask(query: str, index: int, best: bool) -> Answer:
-        rule = FoundByShare(share=0.01) if best else FoundByRivals()
+        rule = FoundByShare() if best else FoundByRivals()
         found = Asker(model, Questions(queries=(query,), rule=rule)).answer(run.predict(show.frames[index].token))
         margins = found.margins[:, 0]
         return Answer(

@@ -105,7 +105,7 @@ class Browser:
             index = int(self._frame.value)
             shown = self._read(index)
             chosen = self._choose((*shown.volumes, *self._found_name()))
-            answer = None if self._answer is None or chosen in shown.volumes else self._answer(*self._question(index))
+            answer = None if chosen in shown.volumes else self._answer_to(self._query, index)
             volume = shown.volumes[chosen] if answer is None else answer.volume
             if self._only_seen.value:
                 volume = seen_by_cameras(volume, *shown.volumes.values())
@@ -128,8 +128,9 @@ class Browser:
         finally:
             self._drawing = False
 
-    def _question(self, index: int) -> tuple[str, int, bool]:
-        return self._query, index, bool(self._best.value)
+    def _answer_to(self, query: str, index: int) -> Answer:
+        assert self._answer is not None
+        return self._answer(query, index, bool(self._best.value))
 
     def _found_name(self) -> tuple[str, ...]:
         return (f"found: {self._query}",) if self._query else ()
@@ -270,9 +271,7 @@ class Browser:
         words = " ".join(words.split())
         if not words:
             raise ConfigError("say what to look for: a word or a phrase")
-        assert self._answer is not None
-        # What cannot be asked must leave the page as it is.
-        self._answer(words, int(self._frame.value), bool(self._best.value))
+        self._answer_to(words, int(self._frame.value))  # what cannot be asked must leave the page as it is
         with self._lock:
             self._query = words
             self._what.options = (*self._read(int(self._frame.value)).volumes, *self._found_name())

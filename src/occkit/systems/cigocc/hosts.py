@@ -18,6 +18,7 @@ from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
 from occkit.systems.cigocc.network import CigOccConfig
 from occkit.systems.cigocc.queries import ContextQueriesConfig, TableQueriesConfig
 from occkit.systems.cigocc.recipes import (
+    FIRST_STEPS,
     NANO_BINS,
     NANO_LOOK,
     in_two_stages,
@@ -42,7 +43,7 @@ def _changed(recipe: Recipe, name: str, **changes: object) -> Recipe:
 def nano_voxformer() -> Recipe:
     """VoxFormer, small: where depth hits, through a 2D network over columns, decides who asks; others hold a token.
 
-    Its first stage has 200 steps of its own, so that the second has as many as the other recipes.
+    Its first stage has `FIRST_STEPS` of its own, so that the second has as many as the other recipes.
     """
     base = nano_system()
     assert base.first is not None
@@ -61,8 +62,8 @@ def nano_voxformer() -> Recipe:
         losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
     recipe = nano_of("nano_voxformer", system)
-    steps = 200 + recipe.steps
-    return in_two_stages(replace(recipe, steps=steps, evaluate_every=steps), first=200)
+    steps = FIRST_STEPS + recipe.steps
+    return in_two_stages(replace(recipe, steps=steps, evaluate_every=steps), first=FIRST_STEPS)
 
 
 def nano_cgformer() -> Recipe:

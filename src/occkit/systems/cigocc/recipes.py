@@ -31,6 +31,8 @@ NANO_BINS = DepthBins(start=2.0, stop=58.0, step=1.0)
 NANO_LOOK = CrossAttentionConfig(layers=2, heads=4, points=4, hidden=64, spacing=208 / 1216)
 """Attention of the small recipes. Places start as far apart, as an angle, as at published size: the cells of 64 x 208
 images are six times as wide."""
+FIRST_STEPS = 200
+"""Steps of a first stage that learns alone in the small recipes, a third of a training."""
 LOOK = "look"
 """Where the recipes look for what `occkit look` wrote, below the data's folder."""
 MASKS = f"{LOOK}/masks"

@@ -9,7 +9,7 @@ from occkit.nn.stereo import StereoConfig
 from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig, PlainLookConfig
 from occkit.systems.cigocc.network import CigOccConfig
-from occkit.systems.cigocc.recipes import NANO_BINS, in_two_stages, nano_of, nano_system
+from occkit.systems.cigocc.recipes import FIRST_STEPS, NANO_BINS, in_two_stages, nano_of, nano_system
 from occkit.systems.cigocc.views import MonoDepthConfig, PriorDepthConfig, StereoDepthConfig
 from occkit.training.recipe import Recipe
 
@@ -125,7 +125,7 @@ def nano_gd_features() -> Recipe:
 
 def nano_two_stage() -> Recipe:
     """The first stage learns alone for a third of the steps, and is frozen then; as many steps in all."""
-    return in_two_stages(nano_of("nano_two_stage", nano_system()), first=200)
+    return in_two_stages(nano_of("nano_two_stage", nano_system()), first=FIRST_STEPS)
 
 
 def nano_add() -> Recipe:
