@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from occkit.data import DataConfig, open_dataset
+from occkit.data.fingerprint import fingerprint_of
 from occkit.data.occ3d import label_path, read_labels
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_npz_array
@@ -189,8 +191,49 @@ def test_an_unreadable_image_costs_its_frame_and_is_named(world, tmp_path):
         frames._frame(broken).views[0][0].path,
     )
     made, _ = make(frames, tmp_path / "labels")
-    assert (made.written, dict(made.skipped)) == (1, {})
+    assert (made.written, dict(made.skipped)) == (3, {}), "the frame, and the two after it that went without"
+    assert made.changed == frames.tokens[2:4]
     assert not (tmp_path / "labels" / "skipped.json").exists()
+    make(open_dataset(world, split="all", config=DataConfig(load_depth=False)), tmp_path / "whole")
+    assert digest(tmp_path / "labels" / "gts") == digest(tmp_path / "whole" / "gts")
+
+
+def test_what_was_made_of_other_images_is_made_again(world, tmp_path):
+    root = tmp_path / "world"
+    shutil.copytree(world, root)
+    frames = open_dataset(root, split="all", config=DataConfig(load_depth=False))
+    points = tmp_path / "points"
+    make(frames, tmp_path / "labels", points=points)
+    before = digest(tmp_path / "labels" / "gts")
+    changed = frames.tokens[2]
+    path = frames.image_files(changed)[0]
+    whole = path.read_bytes()
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    made, asked = make(frames, tmp_path / "labels", points=points, trust=True)
+    assert (made.written, asked) == (0, []), "asked to trust them, it does not look"
+    made, asked = make(frames, tmp_path / "labels", points=points)
+    assert asked == [changed], "points of other images are not taken either"
+    assert made.changed == frames.tokens[2:4], "it is in the window of the next, and no other's"
+    assert (made.written, made.kept) == (2, 6)
+    assert make(frames, tmp_path / "labels", points=points)[0].kept == 8
+    path.write_bytes(whole)
+    make(frames, tmp_path / "labels", points=points)
+    assert digest(tmp_path / "labels" / "gts") == before
+
+
+@pytest.mark.parametrize("what", ["intrinsics", "ego_from_camera", "global_from_ego"])
+def test_a_frame_is_known_by_lenses_and_poses_too_but_not_by_its_name(frames, what):
+    frame = frames._frame(frames.tokens[0])
+    known = fingerprint_of(frame)
+    assert fingerprint_of(replace(frame, token="other", scene="other")) == known
+    for by, same in ((1e-9, True), (1e-3, False)):
+        if what == "global_from_ego":
+            other = replace(frame, global_from_ego=frame.global_from_ego + by)
+        else:
+            first, *rest = frame.views[0]
+            moved = replace(first, **{what: getattr(first, what) + by})
+            other = replace(frame, views=((moved, *rest), *frame.views[1:]))
+        assert (fingerprint_of(other) == known) == same
 
 
 def test_frames_without_a_pose_are_not_joined(frames, tmp_path, monkeypatch):

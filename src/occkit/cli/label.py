@@ -101,6 +101,9 @@ class Args:
     points: Path | None = None
     """Keep the points of every frame in this folder, and take those that are there: labels fused in another way, from
     the same models, need no model again."""
+    trust: bool = False
+    """Take every label that is there for good; otherwise all images it was made of are read, to see whether they
+    are the same."""
     max_pictures: int = 3
     """Draw so many frames, evenly spread."""
     json: Path | None = None
@@ -136,8 +139,12 @@ def main(argv: list[str]) -> int:
         keep_images=args.keep_images,
         points=args.points,
         engine=engine,
+        trust=args.trust,
     )
     print(f"{made.written} labels{f', {made.kept} were there' if made.kept else ''}: {args.out}")
+    if made.changed:
+        count = len(made.changed)
+        print(f"{count} of them were there, of other images or poses, first {made.changed[0]}")
     for token, reason in made.skipped.items():
         print(f"without a label: {token}: {reason}")
     report = score_labels(frames, args.out)

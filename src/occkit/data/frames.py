@@ -25,6 +25,7 @@ from occkit.data.feature_rays import (
     state_size,
     uniform_pixels,
 )
+from occkit.data.fingerprint import fingerprint_of
 from occkit.data.image_inputs import FeatureMaps, ImageInputsConfig, depth_map_path, read_depth_maps
 from occkit.data.image_maps import map_path, read_id_map
 from occkit.data.image_reader import ImageReader
@@ -225,6 +226,10 @@ class FrameDataset:
             DataError: if what describes the frame is damaged.
         """
         return tuple(view.path for view in self._frame(token).views[0])
+
+    def fingerprint(self, token: str) -> str:
+        """Return a digest of a frame's current images, their lenses and poses; see `fingerprint_of`."""
+        return fingerprint_of(self._frame(token))
 
     def sample(self, index: int, *, seed: int | None = None) -> Sample:
         """Read one frame.

@@ -56,6 +56,8 @@ class Made:
     """Labels written now."""
     kept: int
     """Labels that were there."""
+    changed: tuple[str, ...] = ()
+    """Frames whose label was there, but of other images, lenses or poses: written again, unless they are skipped."""
     skipped: Mapping[str, str]
     """Frames without a label, and why."""
 
@@ -70,9 +72,13 @@ def make_labels(
     keep_images: bool = False,
     points: Path | None = None,
     engine: Engine | None = None,
+    trust: bool = False,
     progress: bool = True,
 ) -> Made:
-    """Write a label for every frame; those that are there already are not made again.
+    """Write a label for every frame; those that are there already are not made again, unless their images changed.
+
+    A label states a digest of the images, lenses and poses of all frames that it was fused from. For those that are
+    there, all these images are read and compared.
 
     The points of a frame are kept below the folder as long as later frames need them, so that an interrupted run goes
     on without asking the models again, and ends with the same bytes, whichever engine does the work.
@@ -88,6 +94,7 @@ def make_labels(
         points: folder in which the points of every frame are kept, and taken from if they are there: labels that are
             fused in another way need no model again. None keeps them below `folder`, as long as they are needed.
         engine: who does the work; this process by default. Other machines must see all folders under the same paths.
+        trust: take the labels that are there for good, and read no image of theirs.
         progress: show a bar on the terminal.
 
     Returns:
@@ -123,6 +130,7 @@ def make_labels(
         keep_points=points is not None,
         images=look.images,
         fusion=config.fusion,
+        trust=trust,
     )
     stages = (
         Stage(name=LOOK, build=look.build, stateful=True, gpu=True),
@@ -141,7 +149,7 @@ def make_labels(
         for _ in bar:
             pass
     _finish(folder, schedule.skipped)
-    return Made(written=schedule.written, kept=schedule.kept, skipped=schedule.skipped)
+    return Made(written=schedule.written, kept=schedule.kept, changed=tuple(schedule.changed), skipped=schedule.skipped)
 
 
 def _describe_all(crew: Crew, folder: Path, points: Path | None, config: FactoryConfig, dataset: FrameDataset) -> None:

@@ -203,10 +203,20 @@ def remove_outliers(points: LabelledPoints, outliers: OutlierConfig | None, taxo
     return points.keep(stays)
 
 
-def write_points(path: Path, points: LabelledPoints) -> None:
-    """Write the points of a frame, whole or not at all."""
+def write_points(path: Path, points: LabelledPoints, *, made_of: str) -> None:
+    """Write the points of a frame, and the digest of what they were made of, whole or not at all."""
     arrays = {"position": points.position, "ids": points.ids, "camera": points.camera, "origins": points.origins}
-    write_npz(path, **arrays)
+    write_npz(path, **arrays, made_of=np.frombuffer(bytes.fromhex(made_of), np.uint8))
+
+
+def is_made_of(path: Path, digest: str) -> bool:
+    """Say whether a file of points or of labels is there and states a digest (SHA-256, hexadecimal) as its origin."""
+    if not path.is_file():
+        return False
+    try:
+        return read_npz_array(path, "made_of", shape=(32,), kinds="u").astype(np.uint8).tobytes().hex() == digest
+    except DataError:
+        return False
 
 
 def read_points(path: Path) -> LabelledPoints:

@@ -1,7 +1,8 @@
 """Which frame is looked at and fused next: the order of the label factory, whoever does the work."""
 
+import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from occkit.data.selection import by_scene
 from occkit.engine import Crew
 from occkit.errors import DataError
 from occkit.labels.fusion import FusionConfig
+from occkit.labels.points import is_made_of
 from occkit.labels.stages import Looked, Pose, Window, has_images, points_path
 
 LOOK, FUSE = "look", "fuse"
@@ -36,6 +38,9 @@ class Schedule:
     A frame is looked at; if it can be read, so are those of its window that nobody has looked at; when all are, it is
     fused. No more frames are open at once than the crew wants, so points do not pile up when fusion is slower than the
     models, and those that no open or later frame needs are deleted.
+
+    A label states the fingerprints of all frames of its window (`FrameDataset.fingerprint`), and is made again where
+    they are others now.
     """
 
     dataset: FrameDataset
@@ -50,12 +55,17 @@ class Schedule:
     """Folder of the classes of the pixels, if they are wanted."""
     fusion: FusionConfig
     """Says which frames make a window."""
+    trust: bool = False
+    """Take labels that are there for good, without reading the images again."""
     written: int = 0
     """Labels written."""
     kept: int = 0
     """Labels that were there."""
+    changed: list[str] = field(default_factory=list[str])
+    """Frames whose label was there and made of something else."""
     _skipped: dict[str, str] = field(default_factory=dict[str, str])
     _looked: dict[str, Pose | None] = field(default_factory=dict[str, "Pose | None"])
+    _fingerprints: dict[str, str] = field(default_factory=dict[str, str])
     _asked: set[str] = field(default_factory=set[str])
     _to_look: deque[str] = field(default_factory=deque[str])
     _needed: Counter[str] = field(default_factory=Counter[str])
@@ -92,14 +102,30 @@ class Schedule:
         history, future = self.fusion.history, self.fusion.future
         for scene, tokens in by_scene(self.dataset.tokens, self.dataset.scene).items():
             frames: list[_Open | str] = []
+            now: dict[str, str] = {}
             for i, token in enumerate(tokens):
-                if label_path(self.folder, scene, token).is_file() and self._has_images(token):
+                window = tokens[max(0, i - history) : i] + tokens[i + 1 : i + future + 1]
+                if self._is_there(label_path(self.folder, scene, token), (token, *window), now):
                     frames.append(token)
                     continue
-                window = tokens[max(0, i - history) : i] + tokens[i + 1 : i + future + 1]
                 frames.append(_Open(scene=scene, token=token, others=tuple(window)))
                 self._needed.update((token, *window))
             yield from frames
+
+    def _is_there(self, path: Path, window: tuple[str, ...], now: dict[str, str]) -> bool:
+        """Say whether the first frame of a window has all that is wanted; `now` remembers fingerprints of a scene."""
+        token = window[0]
+        if not path.is_file() or not self._has_images(token):
+            return False
+        if self.trust:
+            return True
+        for one in window:
+            if one not in now:
+                now[one] = self.dataset.fingerprint(one)
+        if is_made_of(path, _joined(now[one] for one in window)):
+            return True
+        self.changed.append(token)
+        return False
 
     def _has_images(self, token: str) -> bool:
         return self.images is None or has_images(self.images, token, self.dataset.camera_names)
@@ -133,10 +159,13 @@ class Schedule:
 
     def _window(self, frame: _Open) -> Window:
         others = [other for other in frame.others if other in self._looked]
+        # A frame whose worker died has none: with it, the label would be another.
+        known = (self._fingerprints.get(token, "lost") for token in (frame.token, *frame.others))
         return Window(
             scene=frame.scene,
             token=frame.token,
             others=tuple((other, self._between(frame.token, other)) for other in others),
+            made_of=_joined(known),
         )
 
     def _between(self, token: str, other: str) -> Pose:
@@ -158,6 +187,7 @@ class Schedule:
                 self._skipped[token] = f"looking at it failed: {outcome.lost}"
             else:
                 found: Looked = outcome.value
+                self._fingerprints[token] = found.fingerprint
                 if found.unreadable is not None:
                     self._skipped[token] = found.unreadable
                 else:
@@ -178,6 +208,11 @@ class Schedule:
             if self._needed[token] == 0:
                 del self._needed[token]
                 self._looked.pop(token, None)
+                self._fingerprints.pop(token, None)
                 self._asked.discard(token)
                 if not self.keep_points:
                     points_path(self.points, token).unlink(missing_ok=True)
+
+
+def _joined(fingerprints: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()

@@ -26,6 +26,7 @@ from occkit.labels.points import (
     LabelledPoints,
     OutlierConfig,
     back_project,
+    is_made_of,
     read_points,
     remove_outliers,
     write_points,
@@ -54,6 +55,8 @@ class Looked:
     """`global_from_ego`; None where it is unknown."""
     unreadable: str | None = None
     """Why the frame cannot be read; None if it could be."""
+    fingerprint: str
+    """`FrameDataset.fingerprint` when it was looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,22 +110,24 @@ class Look:
         self._places = {token: i for i, token in enumerate(config.dataset.tokens)}
 
     def __call__(self, token: str | None) -> Looked | Described:
-        """Write the points of a frame, unless they are there."""
+        """Write the points of a frame, unless they are there and of the same images."""
         if token is None:
             return Described(
                 depth=dict(self.depth.description),
                 labeller=dict(self.labeller.description),
                 taxonomy=self.labeller.taxonomy.name,
             )
+        found = self.config.dataset.fingerprint(token)
         try:
             sample = self.config.dataset.sample(self._places[token])
         except DataError as error:
-            return Looked(unreadable=str(error))
+            return Looked(unreadable=str(error), fingerprint=found)
         path = points_path(self.config.points, token)
         images = self.config.images
-        if not path.is_file() or (images is not None and not has_images(images, token, sample.camera_names)):
-            write_points(path, self._points(sample))
-        return Looked(pose=None if sample.global_from_ego is None else sample.global_from_ego.double().numpy())
+        if not is_made_of(path, found) or (images is not None and not has_images(images, token, sample.camera_names)):
+            write_points(path, self._points(sample), made_of=found)
+        pose = None if sample.global_from_ego is None else sample.global_from_ego.double().numpy()
+        return Looked(pose=pose, fingerprint=found)
 
     def _points(self, sample: Sample) -> LabelledPoints:
         config, images, cameras = self.config, sample.images[0], sample.cameras[0]
@@ -155,6 +160,8 @@ class Window:
     """The frame."""
     others: tuple[tuple[str, Pose], ...]
     """Token of each other frame, and the pose that carries its points into the frame."""
+    made_of: str
+    """Digest of what all of them were made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +199,7 @@ class Fuse:
         labels = fuse(frames, config.grid, config.taxonomy, config.fusion)
         path = label_path(config.folder, window.scene, window.token)
         remove_partials(path.parent, age=0)  # a frame's own folder, and the frame is ours
-        write_label(path, labels)
+        write_label(path, labels, made_of=window.made_of)
 
     def _read(self, token: str) -> LabelledPoints:
         if token in self._near:
@@ -204,12 +211,19 @@ class Fuse:
         return points
 
 
-def write_label(path: Path, labels: FusedLabels) -> None:
-    """Write a label in Occ3D's layout, with the number of points of each voxel, whole or not at all."""
+def write_label(path: Path, labels: FusedLabels, *, made_of: str) -> None:
+    """Write a label in Occ3D's layout, with the number of points of each voxel, whole or not at all.
+
+    Args:
+        path: the file.
+        labels: what it shall hold.
+        made_of: digest of what they were made of, hexadecimal; the file states it.
+    """
     write_npz(
         path,
         semantics=labels.semantics,
         mask_lidar=(labels.count > 0).astype(np.uint8),
         mask_camera=labels.visible.astype(np.uint8),
         count=labels.count,
+        made_of=np.frombuffer(bytes.fromhex(made_of), np.uint8),
     )
