@@ -193,8 +193,9 @@ def test_one_vector_for_everything_costs_the_same_by_every_loss():
 
 
 def test_every_small_recipe_is_an_arm_of_one_of_the_claims():
-    claims = [load_claim("langocc"), load_claim("langocc.effects")]
-    assert [claim.system for claim in claims] == ["langocc", "langocc.effects"]
+    names = ["langocc", "langocc.effects", "langocc.choices"]
+    claims = [load_claim(name) for name in names]
+    assert [claim.system for claim in claims] == names
     arms = {arm().name for claim in claims for arm in claim.arms.values()}
     assert arms == {f"langocc.{name}" for name in recipes_in(langocc) if name.startswith("nano")}
     # All arms of a claim are trained on its world's features.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -446,6 +447,38 @@ def test_a_teacher_speaks_about_the_frames_that_are_trained_on(
     assert written == {Path(token).name for token in frames.tokens}
 
 
+def finished_if_in(ran: list[tuple[str, int]]) -> Callable[..., dict[str, object] | None]:
+    """Take for finished, with a result without scores, what was run."""
+
+    def finished(claim: Claim, arm: str, seed: int, *rest: object) -> dict[str, object] | None:
+        kept = {"wall_s": 0.0, "cpu_s": 0.0, "scores": {}, "device": "", "commit": None, "recipe": None}
+        return kept if (arm, seed) in ran else None
+
+    return finished
+
+
+def test_nobody_waits_for_the_world_of_a_later_seed(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_is_done, ran = threading.Event(), list[tuple[str, int]]()
+
+    def spawn(arguments: list[str], arm: str, seed: int, *rest: object) -> None:
+        ran.append((arm, seed))
+        if {(name, 0) for name in ("prior", "short", "long")} <= set(ran):
+            first_is_done.set()
+
+    plain_world = make_world_like(tiny_kitti, [])
+
+    def make_world(world: World, seed: int, folder: Path) -> None:
+        assert seed == 0 or first_is_done.wait(30), "the arms of seed 0 wait for the world of seed 1"
+        plain_world(world, seed, folder)
+
+    monkeypatch.setattr(claim_run, "_spawn", spawn)
+    monkeypatch.setattr(claim_run, "finished_result", finished_if_in(ran))
+    run_claim(str(recipes), tmp_path, make_world, seeds=[0, 1], jobs=2, report=lambda line: None)
+    assert len(ran) == 6
+
+
 def test_students_wait_for_the_teacher_of_their_own_seed_alone(
     recipes: Path, tiny_kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,19 +497,8 @@ def test_students_wait_for_the_teacher_of_their_own_seed_alone(
         if (arm, seed) == ("student", 0):
             student_ran.set()
 
-    def finished(claim: Claim, arm: str, seed: int, *rest: object) -> dict[str, object] | None:
-        kept: dict[str, object] = {
-            "wall_s": 0.0,
-            "cpu_s": 0.0,
-            "scores": {},
-            "device": "",
-            "commit": None,
-            "recipe": None,
-        }
-        return kept if (arm, seed) in ran else None
-
     monkeypatch.setattr(claim_run, "_spawn", spawn)
-    monkeypatch.setattr(claim_run, "finished_result", finished)
+    monkeypatch.setattr(claim_run, "finished_result", finished_if_in(ran))
     run_claim(str(recipes), tmp_path, make_world_like(tiny_kitti, []), seeds=[0, 1], jobs=2, report=lambda line: None)
     assert ran.index(("student", 1)) > ran.index(("short", 1)) > ran.index(("student", 0))
     assert ran.index(("long", 0)) < ran.index(("student", 0)), "who needs no teacher does not wait"

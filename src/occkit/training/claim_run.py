@@ -129,8 +129,9 @@ def _run(
     report: Callable[[str], None],
 ) -> Outcome:
     claim = load_claim(system)
-    first = {PRIOR} if claim.lesson is None else {PRIOR, claim.lesson.teacher}
-    # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone.
+    # Teachers first, then the arms that nobody teaches; students wait for the teacher of their seed alone. Without a
+    # teacher seed follows seed, so that nobody waits for the world of the last while there is work on the first.
+    first = set[str]() if claim.lesson is None else {PRIOR, claim.lesson.teacher}
     arms = sorted((PRIOR, *claim.arms), key=lambda arm: (arm not in first, *_turn(claim, arm)))
     work = [(arm, seed) for group in (arms[: len(first)], arms[len(first) :]) for seed in seeds for arm in group]
     threads = max(1, (os.cpu_count() or 1) // (jobs * processes))

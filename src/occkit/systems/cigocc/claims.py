@@ -111,7 +111,7 @@ def effects() -> Claim:
             "exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
         ),
         arms={
-            "nano": nano,
+            "gsd_sam": nano,
             "two_stage": nano_two_stage,
             "add": nano_add,
             "join_concat": nano_join_concat,
@@ -132,16 +132,17 @@ def effects() -> Claim:
         },
         lines=(
             *(
-                Difference(arm="nano", baseline=other, metric=MIOU, threshold=-0.005)
+                Difference(arm="gsd_sam", baseline=other, metric=MIOU, threshold=-0.005)
                 for other in ("two_stage", "add", "join_concat", "join_replace", "first_coarse")
             ),
-            Difference(arm="nano", baseline="fold", metric=MIOU),
+            Difference(arm="gsd_sam", baseline="fold", metric=MIOU),
             Difference(arm="shaken", baseline="plain_shaken", metric=MIOU),
             Difference(arm="gd_sam", baseline="voxformer", metric=MIOU),
             Difference(arm="gd_sam", baseline="cgformer", metric=MIOU),
             Difference(arm="cgformer_sam", baseline="cgformer", metric=MIOU),
         ),
         protocols=("semantickitti",),
+        visibility=True,
         world=CLAIM_WORLD,
         val_frames=60,
         seeds=3,

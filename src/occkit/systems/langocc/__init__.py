@@ -16,7 +16,7 @@ option.
 docs/langocc.md has the equations.
 """
 
-from occkit.systems.langocc.claims import claim, effects
+from occkit.systems.langocc.claims import choices, claim, effects
 from occkit.systems.langocc.colours import (
     ColourField,
     ColourFieldConfig,
@@ -77,6 +77,7 @@ __all__ = [
     "RayRulesConfig",
     "Seen",
     "TextConfig",
+    "choices",
     "claim",
     "class_logits",
     "debug",

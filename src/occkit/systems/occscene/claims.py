@@ -69,7 +69,7 @@ def effects() -> Claim:
         arms=arms,
         starts={"align": ("apart",)} | dict.fromkeys(("mutual", "flat", "detached"), ("align",)),
         lines=tuple(Difference(arm="mutual", baseline=other, metric=miou) for other in ("flat", "detached")),
-        judging=Judging(reader="reader", arms=("mutual",)),
+        judging=Judging(reader="reader", arms=("align", "mutual")),
     )
 
 

@@ -1,0 +1,29 @@
+"""What the claims of a system have in common: they may share a folder, and run in it what another has not run."""
+
+import pytest
+
+from occkit.training.claim import PRIOR
+from occkit.training.claim_results import arm_identity, load_claim
+
+
+@pytest.mark.parametrize(
+    ("system", "others"),
+    [
+        ("radocc", ("effects", "choices")),
+        ("easyocc", ("effects",)),
+        ("langocc", ("effects", "choices")),
+        ("cigocc", ("effects",)),
+        ("occscene", ("effects",)),
+    ],
+)
+def test_what_one_claim_of_a_system_has_run_is_not_run_again_for_another(system: str, others: tuple[str, ...]) -> None:
+    claim = load_claim(system)
+    for other in (load_claim(f"{system}.{name}") for name in others):
+        assert other.world == claim.world
+        shared = set(claim.arms) & set(other.arms)
+        assert shared
+        for arm in {PRIOR} | shared:
+            assert arm_identity(other, arm, 0, 100) == arm_identity(claim, arm, 0, 100), (other.system, arm)
+        recipes = {arm: make() for arm, make in claim.arms.items()}
+        for arm in set(other.arms) - shared:
+            assert other.arms[arm]() not in recipes.values(), f"{other.system}: {arm} has another name in {system}"
