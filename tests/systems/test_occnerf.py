@@ -7,6 +7,7 @@ import torch
 
 from occkit.errors import ConfigError
 from occkit.geometry import Cameras, ContractedGrid, VoxelGrid
+from occkit.losses import PhotometricConfig, photometric_loss
 from occkit.samples import collate
 from occkit.systems import occnerf
 from occkit.systems.occnerf import OccNerfConfig, OccNerfLossConfig, RenderConfig, render_views, sample_depths
@@ -159,6 +160,16 @@ def test_each_loss_has_its_weight_and_the_sharpening_ones_come_late(batch):
         assert doubled[name].item() == pytest.approx(2 * found[name].item(), rel=1e-5)
 
 
+def test_the_auto_mask_may_begin_late(batch):
+    torch.manual_seed(0)
+    model = config(auto_mask_after=1, comparison=PhotometricConfig(noise=0.0)).build()
+    found = [model.loss(model(batch), batch)["photometric"].item() for _ in range(3)]
+    masked = losses_of(config(comparison=PhotometricConfig(noise=0.0)), batch)["photometric"].item()
+    without = losses_of(config(comparison=PhotometricConfig(auto_mask=False)), batch)["photometric"].item()
+    assert without > 1.03 * masked, "where a source as it is fits better, it lowers the error"
+    assert found == pytest.approx([without, masked, masked], rel=0.01)
+
+
 def test_the_right_wall_explains_the_other_image_best():
     """A textured wall five metres ahead, seen again from a metre to the side: the loss is least where it stands."""
     generator = torch.Generator().manual_seed(0)
@@ -187,8 +198,6 @@ def pixels():
 
 
 def occnerf_loss(target, sources, depth, cameras, source_cameras):
-    from occkit.losses import PhotometricConfig, photometric_loss
-
     return photometric_loss(PhotometricConfig(auto_mask=False), target, sources, depth, cameras, source_cameras).item()
 
 

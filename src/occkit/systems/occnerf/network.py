@@ -34,6 +34,9 @@ class OccNerfLossConfig:
     """Images of other times, seen through the rendered depth, against the current ones."""
     comparison: PhotometricConfig = field(default_factory=PhotometricConfig)
     """How images are compared."""
+    auto_mask_after: int = 0
+    """Training passes in which sources as they are do not compete (ours). Where depth is far too near, they win
+    everywhere and nothing says so: a field that gets there in its first steps stays there."""
     smoothness: float = 1e-3
     """Edge-aware smoothness of the rendered inverse depth."""
     semantics: float = 0.05
@@ -222,6 +225,9 @@ class OccNerf(nn.Module):
                 f"OccNerfConfig.auxiliary: {self.config.auxiliary} of {batch.sources.shape[1]} source images; "
                 "set DataConfig.source_steps"
             )
+        comparison = self.config.losses.comparison
+        if int(self.trained_steps) < self.config.losses.auto_mask_after:
+            comparison = replace(comparison, auto_mask=False)
         images = torch.cat([batch.images[:, :1], batch.sources], dim=1).float() / 255
         cameras = _join(batch.cameras[:, :1], batch.source_cameras)
         losses = []
@@ -230,7 +236,7 @@ class OccNerf(nn.Module):
                 depth = _depth_of(self._render(prediction, batch, cameras[:, place], semantics=False), batch)
             others = [i for i in range(images.shape[1]) if i != place]
             value = photometric_loss(
-                self.config.losses.comparison,
+                comparison,
                 images[:, place].flatten(0, 1),
                 images[:, others].transpose(1, 2).flatten(0, 1),
                 depth.flatten(0, 1),

@@ -123,7 +123,7 @@ def nano() -> Recipe:
             grid=NEAR_GRID,
             network=nano_network(12),
             render=RenderConfig(size=(32, 88), free_bias=3.0, min_weight=1e-3),
-            losses=OccNerfLossConfig(image_class_weights=_IMAGE_WEIGHTS),
+            losses=OccNerfLossConfig(image_class_weights=_IMAGE_WEIGHTS, auto_mask_after=100),
         ),
         data=DataConfig(
             image_size=(64, 176),
