@@ -21,7 +21,7 @@ from occkit.labels import (
     read_points,
     write_points,
 )
-from occkit.labels.points import remove_outliers
+from occkit.labels.points import is_made_of, remove_outliers
 from occkit.taxonomy import OCC3D, SURROUNDOCC
 
 GRID = VoxelGrid.from_range((0, -4, -1), (8, 4, 3), 1.0)
@@ -265,6 +265,12 @@ def test_points_come_back_from_disk(tmp_path):
         assert np.array_equal(getattr(again, name), getattr(frame, name))
         assert getattr(again, name).dtype == getattr(frame, name).dtype
     check_reader(read_points, (tmp_path / "a.npz").read_bytes(), tmp_path / "b.npz")
+    assert not is_made_of(tmp_path / "a.npz", "0" * 64)
+    write_points(tmp_path / "c.npz", frame, made_of="0a" * 32)
+    assert is_made_of(tmp_path / "c.npz", "0a" * 32)
+    assert not is_made_of(tmp_path / "c.npz", "0b" * 32)
+    assert not is_made_of(tmp_path / "nothing.npz", "0a" * 32)
+    assert np.array_equal(read_points(tmp_path / "c.npz").position, frame.position)
 
 
 @pytest.mark.parametrize("wrong", [{"history": -1}, {"min_points": 0}, {"carve_stride": 0}, {"pass_ratio": 0.0}])

@@ -203,10 +203,12 @@ def remove_outliers(points: LabelledPoints, outliers: OutlierConfig | None, taxo
     return points.keep(stays)
 
 
-def write_points(path: Path, points: LabelledPoints, *, made_of: str) -> None:
-    """Write the points of a frame, and the digest of what they were made of, whole or not at all."""
+def write_points(path: Path, points: LabelledPoints, *, made_of: str | None = None) -> None:
+    """Write the points of a frame, whole or not at all, and, if it is known, the digest of what they were made of."""
     arrays = {"position": points.position, "ids": points.ids, "camera": points.camera, "origins": points.origins}
-    write_npz(path, **arrays, made_of=np.frombuffer(bytes.fromhex(made_of), np.uint8))
+    if made_of is not None:
+        arrays["made_of"] = np.frombuffer(bytes.fromhex(made_of), np.uint8)
+    write_npz(path, **arrays)
 
 
 def is_made_of(path: Path, digest: str) -> bool:

@@ -211,19 +211,20 @@ class Fuse:
         return points
 
 
-def write_label(path: Path, labels: FusedLabels, *, made_of: str) -> None:
+def write_label(path: Path, labels: FusedLabels, *, made_of: str | None = None) -> None:
     """Write a label in Occ3D's layout, with the number of points of each voxel, whole or not at all.
 
     Args:
         path: the file.
         labels: what it shall hold.
-        made_of: digest of what they were made of, hexadecimal; the file states it.
+        made_of: digest of what they were made of, hexadecimal; the file states it, if it is known.
     """
-    write_npz(
-        path,
-        semantics=labels.semantics,
-        mask_lidar=(labels.count > 0).astype(np.uint8),
-        mask_camera=labels.visible.astype(np.uint8),
-        count=labels.count,
-        made_of=np.frombuffer(bytes.fromhex(made_of), np.uint8),
-    )
+    arrays = {
+        "semantics": labels.semantics,
+        "mask_lidar": (labels.count > 0).astype(np.uint8),
+        "mask_camera": labels.visible.astype(np.uint8),
+        "count": labels.count,
+    }
+    if made_of is not None:
+        arrays["made_of"] = np.frombuffer(bytes.fromhex(made_of), np.uint8)
+    write_npz(path, **arrays)
