@@ -221,6 +221,22 @@ def test_what_was_made_of_other_images_is_made_again(world, tmp_path):
     assert digest(tmp_path / "labels" / "gts") == before
 
 
+def test_a_frame_whose_description_is_damaged_costs_its_frame(frames, tmp_path, monkeypatch):
+    plain, broken = frames._frame, frames.tokens[1]
+
+    def describe(token):
+        if token == broken:
+            raise DataError(frames.root, "is damaged", "write it again")
+        return plain(token)
+
+    monkeypatch.setattr(frames, "_frame", describe)
+    made, _ = make(frames, tmp_path)
+    assert (made.written, list(made.skipped)) == (7, [broken])
+    assert make(frames, tmp_path)[0].kept == 7, "nothing changed, so nothing is made again"
+    monkeypatch.undo()
+    assert make(frames, tmp_path)[0].changed == frames.tokens[2:4]
+
+
 @pytest.mark.parametrize("what", ["intrinsics", "ego_from_camera", "global_from_ego"])
 def test_a_frame_is_known_by_lenses_and_poses_too_but_not_by_its_name(frames, what):
     frame = frames._frame(frames.tokens[0])

@@ -10,13 +10,16 @@ from occkit.data.views import Frame
 from occkit.errors import DataError
 
 
-def fingerprint_of(frame: Frame) -> str:
+def fingerprint_of(frame: Frame | None) -> str:
     """Return the SHA-256 of the current images of a frame, their lenses and poses, and the frame's pose; hexadecimal.
 
     Neither the name of a frame nor where its files lie is part of it. An image that cannot be read has a place of its
-    own, so that what was made without it is known when it is there. Poses and lenses count to a millionth.
+    own, so that what was made without it is known when it is there; so has a frame that cannot be described (None).
+    Poses and lenses count to a millionth: of a metre, a pixel, a coefficient.
     """
     digest = hashlib.sha256()
+    if frame is None:
+        return digest.hexdigest()
     for view in frame.views[0]:
         try:
             digest.update(file_digest(view.path).encode())

@@ -144,7 +144,7 @@ def choices() -> Claim:
     return _changed(
         suffix="choices",
         sentence=(
-            "The closed form of the subspace is no worse than the paper's; more channels than prompts add nothing; "
+            "The closed form of the subspace is better than the paper's; more channels than prompts are as good; "
             "the sky is not a thing; rays of other times do harm on cars."
         ),
         arms={
@@ -160,7 +160,7 @@ def choices() -> Claim:
         },
         lines=(
             Difference(arm="reduced_32", baseline="full", metric="occ3d.miou", threshold=-0.005),
-            Difference(arm="reduced_24", baseline="arccos_24", metric="occ3d.miou", threshold=-0.005),
+            Difference(arm="reduced_24", baseline="arccos_24", metric="occ3d.miou"),
             Difference(arm="full", baseline="sky_keep", metric="occ3d.iou"),
             Difference(arm="no_movers", baseline="full", metric="occ3d.per_class.car"),
         ),
