@@ -21,7 +21,8 @@ from occkit.labels import (
     read_points,
     write_points,
 )
-from occkit.labels.points import is_made_of, remove_outliers
+from occkit.labels.origins import is_made_of
+from occkit.labels.points import remove_outliers
 from occkit.taxonomy import OCC3D, SURROUNDOCC
 
 GRID = VoxelGrid.from_range((0, -4, -1), (8, 4, 3), 1.0)

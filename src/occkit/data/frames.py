@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -33,7 +33,7 @@ from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
 from occkit.data.selection import evenly_spread
 from occkit.data.teaching import read_teaching
-from occkit.data.transforms import AugmentConfig, flip_volume, misjudge
+from occkit.data.transforms import AugmentConfig, flip_volume, hide_label, misjudge
 from occkit.data.views import Frame, View
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import Cameras, VoxelGrid, project_depth
@@ -310,13 +310,7 @@ class FrameDataset:
         label = self._training_label(token) if self._has_other_labels else self.label(token)
         if label is None or token not in self.withheld:
             return label
-        nowhere = torch.zeros_like(label.semantics, dtype=torch.bool)
-        return replace(
-            label,
-            semantics=torch.full_like(label.semantics, self.taxonomy.ignore_id),
-            mask_camera=None if label.mask_camera is None else nowhere,
-            mask_lidar=None if label.mask_lidar is None else nowhere,
-        )
+        return hide_label(label, ignore_id=self.taxonomy.ignore_id)
 
     @property
     def _has_other_labels(self) -> bool:

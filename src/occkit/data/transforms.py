@@ -17,7 +17,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from occkit.geometry import Cameras, VoxelGrid, transform_points
-from occkit.samples import FeatureRays, Sample
+from occkit.samples import FeatureRays, Occupancy, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +189,17 @@ def mirror_cameras(cameras: Cameras, grid: VoxelGrid, *, x: bool, y: bool) -> Ca
     poses = cameras.ego_from_camera
     matrix = reflection(grid, x=x, y=y).to(poses.device)
     return replace(cameras, ego_from_camera=(matrix @ poses.double()).to(poses))
+
+
+def hide_label(label: Occupancy, *, ignore_id: int) -> Occupancy:
+    """Return a label of the same grid that says nothing: all of it is ignored, and no voxel is marked as seen."""
+    nowhere = torch.zeros_like(label.semantics, dtype=torch.bool)
+    return replace(
+        label,
+        semantics=torch.full_like(label.semantics, ignore_id),
+        mask_camera=None if label.mask_camera is None else nowhere,
+        mask_lidar=None if label.mask_lidar is None else nowhere,
+    )
 
 
 def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:

@@ -14,6 +14,7 @@ from torch import Tensor
 from occkit.errors import ConfigError, DataError
 from occkit.files import read_npz_array, write_npz
 from occkit.geometry import Cameras
+from occkit.labels.origins import origin_array
 from occkit.taxonomy import Taxonomy
 
 UNIT = 0.01
@@ -206,19 +207,7 @@ def remove_outliers(points: LabelledPoints, outliers: OutlierConfig | None, taxo
 def write_points(path: Path, points: LabelledPoints, *, made_of: str | None = None) -> None:
     """Write the points of a frame, whole or not at all, and, if it is known, the digest of what they were made of."""
     arrays = {"position": points.position, "ids": points.ids, "camera": points.camera, "origins": points.origins}
-    if made_of is not None:
-        arrays["made_of"] = np.frombuffer(bytes.fromhex(made_of), np.uint8)
-    write_npz(path, **arrays)
-
-
-def is_made_of(path: Path, digest: str) -> bool:
-    """Say whether a file of points or of labels is there and states a digest (SHA-256, hexadecimal) as its origin."""
-    if not path.is_file():
-        return False
-    try:
-        return read_npz_array(path, "made_of", shape=(32,), kinds="u").astype(np.uint8).tobytes().hex() == digest
-    except DataError:
-        return False
+    write_npz(path, **arrays, **origin_array(made_of))
 
 
 def read_points(path: Path) -> LabelledPoints:

@@ -1,8 +1,7 @@
 """Which frame is looked at and fused next: the order of the label factory, whoever does the work."""
 
-import hashlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from occkit.data.selection import by_scene
 from occkit.engine import Crew
 from occkit.errors import DataError
 from occkit.labels.fusion import FusionConfig
-from occkit.labels.points import is_made_of
+from occkit.labels.origins import is_made_of, joined_origin
 from occkit.labels.stages import Looked, Pose, Window, has_images, points_path
 
 LOOK, FUSE = "look", "fuse"
@@ -122,7 +121,7 @@ class Schedule:
         for one in window:
             if one not in now:
                 now[one] = self.dataset.fingerprint(one)
-        if is_made_of(path, _joined(now[one] for one in window)):
+        if is_made_of(path, joined_origin(now[one] for one in window)):
             return True
         self.changed.append(token)
         return False
@@ -165,7 +164,7 @@ class Schedule:
             scene=frame.scene,
             token=frame.token,
             others=tuple((other, self._between(frame.token, other)) for other in others),
-            made_of=_joined(known),
+            made_of=joined_origin(known),
         )
 
     def _between(self, token: str, other: str) -> Pose:
@@ -212,7 +211,3 @@ class Schedule:
                 self._asked.discard(token)
                 if not self.keep_points:
                     points_path(self.points, token).unlink(missing_ok=True)
-
-
-def _joined(fingerprints: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()

@@ -22,11 +22,11 @@ from occkit.files import remove_partials, write_npz
 from occkit.foundation import DepthEstimator, SemanticLabeller
 from occkit.geometry import VoxelGrid
 from occkit.labels.fusion import FusedLabels, FusionConfig, fuse
+from occkit.labels.origins import is_made_of, origin_array
 from occkit.labels.points import (
     LabelledPoints,
     OutlierConfig,
     back_project,
-    is_made_of,
     read_points,
     remove_outliers,
     write_points,
@@ -219,12 +219,11 @@ def write_label(path: Path, labels: FusedLabels, *, made_of: str | None = None) 
         labels: what it shall hold.
         made_of: digest of what they were made of, hexadecimal; the file states it, if it is known.
     """
-    arrays = {
-        "semantics": labels.semantics,
-        "mask_lidar": (labels.count > 0).astype(np.uint8),
-        "mask_camera": labels.visible.astype(np.uint8),
-        "count": labels.count,
-    }
-    if made_of is not None:
-        arrays["made_of"] = np.frombuffer(bytes.fromhex(made_of), np.uint8)
-    write_npz(path, **arrays)
+    write_npz(
+        path,
+        semantics=labels.semantics,
+        mask_lidar=(labels.count > 0).astype(np.uint8),
+        mask_camera=labels.visible.astype(np.uint8),
+        count=labels.count,
+        **origin_array(made_of),
+    )
