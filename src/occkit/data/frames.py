@@ -231,7 +231,7 @@ class FrameDataset:
         """Return a digest of a frame's current images, their lenses and poses; see `fingerprint_of`."""
         try:
             return fingerprint_of(self._frame(token))
-        except DataError:  # what describes the frame is damaged
+        except DataError:
             return fingerprint_of(None)
 
     def sample(self, index: int, *, seed: int | None = None) -> Sample:
@@ -308,9 +308,8 @@ class FrameDataset:
 
     def _label_or_nothing(self, token: str) -> Occupancy | None:
         label = self._training_label(token) if self._has_other_labels else self.label(token)
-        if label is None or token not in self.withheld:
-            return label
-        return hide_label(label, ignore_id=self.taxonomy.ignore_id)
+        shown = label is None or token not in self.withheld
+        return label if shown else hide_label(label, ignore_id=self.taxonomy.ignore_id)
 
     @property
     def _has_other_labels(self) -> bool:
