@@ -308,8 +308,8 @@ class FrameDataset:
 
     def _label_or_nothing(self, token: str) -> Occupancy | None:
         label = self._training_label(token) if self._has_other_labels else self.label(token)
-        shown = label is None or token not in self.withheld
-        return label if shown else hide_label(label, ignore_id=self.taxonomy.ignore_id)
+        hidden = token in self.withheld
+        return hide_label(label, ignore_id=self.taxonomy.ignore_id) if hidden and label is not None else label
 
     @property
     def _has_other_labels(self) -> bool:
