@@ -146,14 +146,16 @@ def test_a_killed_factory_goes_on_and_ends_with_the_same_bytes(frames, tmp_path)
     assert make(frames, tmp_path / "killed", keep_images=True)[1] == []
 
 
-def test_points_that_are_kept_serve_other_labels(frames, tmp_path):
-    """The models are asked once; the labels are those that a factory of its own would make."""
+def test_points_that_are_kept_serve_other_labels(frames, tmp_path, monkeypatch):
+    """The models are asked once, and no image is decoded again; the labels are those of a factory of its own."""
     points = tmp_path / "points"
     _, asked = make(frames, tmp_path / "first", points=points)
     assert len(asked) == len(frames)
     assert len(list(points.glob("*.npz"))) == len(frames)
     other = replace(CONFIG, fusion=FusionConfig(history=0, vote="rare_first"))
-    _, asked = make(frames, tmp_path / "shared", config=other, points=points)
+    with monkeypatch.context() as patch:
+        patch.setattr(frames, "sample", lambda index: pytest.fail("an image is decoded"))
+        _, asked = make(frames, tmp_path / "shared", config=other, points=points)
     assert asked == []
     make(frames, tmp_path / "alone", config=other)
     assert digest(tmp_path / "shared") == digest(tmp_path / "alone")

@@ -11,7 +11,7 @@ from occkit.training.claim_results import arm_identity, load_claim
     [
         ("radocc", ("effects", "choices")),
         ("easyocc", ("effects",)),
-        ("langocc", ("effects", "choices")),
+        ("langocc", ("effects", "losses", "choices")),
         ("cigocc", ("effects",)),
         ("occscene", ("effects",)),
     ],

@@ -193,7 +193,7 @@ def test_one_vector_for_everything_costs_the_same_by_every_loss():
 
 
 def test_every_small_recipe_is_an_arm_of_one_of_the_claims():
-    names = ["langocc", "langocc.effects", "langocc.choices"]
+    names = ["langocc", "langocc.effects", "langocc.losses", "langocc.choices"]
     claims = [load_claim(name) for name in names]
     assert [claim.system for claim in claims] == names
     arms = {arm().name for claim in claims for arm in claim.arms.values()}

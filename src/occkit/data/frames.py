@@ -227,6 +227,10 @@ class FrameDataset:
         """
         return tuple(view.path for view in self._frame(token).views[0])
 
+    def world_pose(self, token: str) -> Floats | None:
+        """Return `global_from_ego` of a frame, 4x4; None where it is unknown. No image is read."""
+        return self._frame(token).global_from_ego
+
     def fingerprint(self, token: str) -> str:
         """Return a digest of a frame's current images, their lenses and poses; see `fingerprint_of`."""
         try:

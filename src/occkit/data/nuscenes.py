@@ -142,13 +142,11 @@ class NuScenesDataset(FrameDataset):
 
     def ray_origins(self, token: str) -> Floats:
         """Return the LiDAR positions of the scene that lie in the frame's volume, at most 8: `[k, 3]`, metres, ego."""
-        order = self.tables.scenes[self._scene_of[token]]
-        positions = []
-        for other in order:
-            lidar = self._recording(other, LIDAR)
-            positions.append((matrix_of(lidar.global_from_ego) @ matrix_of(lidar.ego_from_sensor))[:3, 3])
+        lidars = [self._recording(other, LIDAR) for other in self.tables.scenes[self._scene_of[token]]]
+        egos = matrix_of(np.stack([lidar.global_from_ego for lidar in lidars]))
+        sensors = matrix_of(np.stack([lidar.ego_from_sensor for lidar in lidars]))
         return origins_along(
-            np.stack(positions),
+            (egos @ sensors)[:, :3, 3],
             invert_pose(torch.from_numpy(self._world_pose(token))).numpy(),
             self.grid.origin,
             self.grid.upper,
@@ -186,20 +184,22 @@ class NuScenesDataset(FrameDataset):
         return self._views(self.tables.recordings[token], self._world_pose(token))
 
     def _views(self, recordings: Mapping[str, Recording], reference: Floats) -> tuple[View, ...]:
-        return tuple(self._view(recordings[name], name, reference) for name in self.camera_names)
+        cameras = [recordings[name] for name in self.camera_names]
+        # All poses at once: a matrix costs a dozen small operations.
+        poses = compensate_motion(
+            torch.from_numpy(matrix_of(np.stack([camera.ego_from_sensor for camera in cameras]))),
+            torch.from_numpy(matrix_of(np.stack([camera.global_from_ego for camera in cameras]))),
+            torch.from_numpy(reference),
+        ).numpy()
+        return tuple(map(self._view, cameras, self.camera_names, poses))
 
-    def _view(self, camera: Recording, channel: str, reference: Floats) -> View:
+    def _view(self, camera: Recording, channel: str, ego_from_camera: Floats) -> View:
         if camera.intrinsics is None:
             raise DataError(self.tables.folder, f"{channel} is no camera", "name cameras only")
-        pose = compensate_motion(
-            torch.from_numpy(matrix_of(camera.ego_from_sensor)),
-            torch.from_numpy(matrix_of(camera.global_from_ego)),
-            torch.from_numpy(reference),
-        )
         return View(
             path=self.root / camera.file,
             intrinsics=camera.intrinsics,
-            ego_from_camera=pose.numpy(),
+            ego_from_camera=ego_from_camera,
             size=camera.size,
         )
 

@@ -62,10 +62,10 @@ class Tables:
     """Sample token -> camera -> step -> the recording so many before (negative) or after its key frame."""
 
 
-def matrix_of(pose: Floats) -> Floats:
-    """Return the 4x4 matrix of (w, x, y, z, tx, ty, tz)."""
-    both = torch.from_numpy(pose)
-    return pose_from_quaternion(both[:4], both[4:]).numpy()
+def matrix_of(poses: Floats) -> Floats:
+    """Return the matrices `[..., 4, 4]` of poses `[..., 7]`: w, x, y, z, tx, ty, tz."""
+    both = torch.from_numpy(poses)
+    return pose_from_quaternion(both[..., :4], both[..., 4:]).numpy()
 
 
 def read_tables(folder: Path, *, steps: Collection[int] = ()) -> Tables:

@@ -8,7 +8,7 @@ import numpy as np
 
 from occkit.data.frames import FrameDataset
 from occkit.data.occ3d import label_path, read_labels
-from occkit.metrics import Evaluator
+from occkit.metrics import PROTOCOLS, Evaluator, RayProtocol
 
 
 def score_labels(
@@ -28,12 +28,13 @@ def score_labels(
         The evaluation report; None if no frame has both labels.
     """
     evaluator, count = Evaluator(list(protocols)), 0
+    casts_rays = any(isinstance(PROTOCOLS[name], RayProtocol) for name in protocols)
     for token in dataset.tokens:
         path, truth = label_path(folder, dataset.scene(token), token), dataset.label(token)
         if truth is None or not path.is_file():
             continue
         made = read_labels(path, grid=dataset.grid, taxonomy=dataset.taxonomy).semantics.numpy()
         made = np.where(made == dataset.taxonomy.ignore_id, dataset.taxonomy.free_id, made).astype(np.uint8)
-        evaluator.add(token, made, truth, origins=dataset.ray_origins(token))
+        evaluator.add(token, made, truth, origins=dataset.ray_origins(token) if casts_rays else None)
         count += 1
     return evaluator.report() if count else None

@@ -117,16 +117,17 @@ class Look:
                 labeller=dict(self.labeller.description),
                 taxonomy=self.labeller.taxonomy.name,
             )
-        found = self.config.dataset.fingerprint(token)
+        dataset, images = self.config.dataset, self.config.images
+        found, path = dataset.fingerprint(token), points_path(self.config.points, token)
+        is_there = is_made_of(path, found) and (images is None or has_images(images, token, dataset.camera_names))
         try:
-            sample = self.config.dataset.sample(self._places[token])
+            # Points of the same images need no image again.
+            sample = None if is_there else dataset.sample(self._places[token])
+            pose = dataset.world_pose(token)
         except DataError as error:
             return Looked(unreadable=str(error), fingerprint=found)
-        path = points_path(self.config.points, token)
-        images = self.config.images
-        if not is_made_of(path, found) or (images is not None and not has_images(images, token, sample.camera_names)):
+        if sample is not None:
             write_points(path, self._points(sample), made_of=found)
-        pose = None if sample.global_from_ego is None else sample.global_from_ego.double().numpy()
         return Looked(pose=pose, fingerprint=found)
 
     def _points(self, sample: Sample) -> LabelledPoints:

@@ -16,7 +16,7 @@ option.
 docs/langocc.md has the equations.
 """
 
-from occkit.systems.langocc.claims import choices, claim, effects
+from occkit.systems.langocc.claims import choices, claim, effects, losses
 from occkit.systems.langocc.colours import (
     ColourField,
     ColourFieldConfig,
@@ -83,6 +83,7 @@ __all__ = [
     "debug",
     "effects",
     "full_r50_occ3d",
+    "losses",
     "nano",
     "nano_arccos",
     "nano_cosine",
