@@ -227,8 +227,8 @@ class FrameDataset:
         """
         return tuple(view.path for view in self._frame(token).views[0])
 
-    def world_pose(self, token: str) -> Floats | None:
-        """Return `global_from_ego` of a frame, 4x4; None where it is unknown. No image is read."""
+    def global_from_ego(self, token: str) -> Floats | None:
+        """Return where a frame's reference frame is in the world, 4x4; None where that is unknown. Reads no image."""
         return self._frame(token).global_from_ego
 
     def fingerprint(self, token: str) -> str:

@@ -123,7 +123,7 @@ class Look:
         try:
             # Points of the same images need no image again.
             sample = None if is_there else dataset.sample(self._places[token])
-            pose = dataset.world_pose(token)
+            pose = dataset.global_from_ego(token)
         except DataError as error:
             return Looked(unreadable=str(error), fingerprint=found)
         if sample is not None:
