@@ -31,7 +31,7 @@ from occkit.data.image_maps import map_path, read_id_map
 from occkit.data.image_reader import ImageReader
 from occkit.data.occ3d import label_path, read_labels
 from occkit.data.records import Floats
-from occkit.data.selection import evenly_spread
+from occkit.data.selection import evenly_spread, half_way_round
 from occkit.data.teaching import read_teaching
 from occkit.data.transforms import AugmentConfig, flip_volume, hide_label, misjudge
 from occkit.data.views import Frame, View
@@ -269,7 +269,7 @@ class FrameDataset:
             augment,
             seeds,
             remedy="make them with occkit look --masks, or occkit label --keep-images",
-            token=self._stranger(token) if self.config.image_semantics_of_others else token,
+            token=half_way_round(self.tokens, token) if self.config.image_semantics_of_others else token,
         )
         points = None
         if self.config.load_points or self.config.load_depth:
@@ -450,10 +450,6 @@ class FrameDataset:
         """Return what `_maps` read as ids of the taxonomy, its ignore id for none."""
         return None if ids is None else torch.where(ids < 0, self.taxonomy.ignore_id, ids).byte()
 
-    def _stranger(self, token: str) -> str:
-        """Return the frame half the split away."""
-        return self.tokens[(self.tokens.index(token) + len(self.tokens) // 2) % len(self.tokens)]
-
     @property
     def _source_steps(self) -> tuple[int, ...]:
         return self.config.source_steps if self.training else ()
@@ -478,8 +474,7 @@ class FrameDataset:
                 self.root, f"none of {len(tokens)} frames has {what}, e.g. {tokens[0]}", "download that part"
             )
         if len(kept) < len(tokens):
-            present = set(kept)
-            first = next(token for token in tokens if token not in present)
+            first = min(set(tokens).difference(kept), key=tokens.index)
             self._say(f"{len(tokens) - len(kept)} of {len(tokens)} frames left out: no {what}, first {first}")
         return kept
 

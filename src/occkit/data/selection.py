@@ -14,6 +14,11 @@ def evenly_spread(items: Sequence[T], limit: int) -> tuple[T, ...]:
     return tuple(items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count))
 
 
+def half_way_round(items: Sequence[T], item: T) -> T:
+    """Return the item that is half of all away; with two or more it is another one."""
+    return items[(items.index(item) + len(items) // 2) % len(items)]
+
+
 def by_scene(tokens: Iterable[str], scene_of: Callable[[str], str]) -> dict[str, list[str]]:
     """Return the frames of each scene, in the order they come in."""
     found: dict[str, list[str]] = {}
