@@ -6,9 +6,15 @@ from torch import Tensor, nn
 
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import Cameras, VoxelGrid
-from occkit.samples import Batch, Prediction, Sample
+from occkit.samples import Batch, Occupancy, Prediction, Sample
 from occkit.taxonomy import OCC3D
-from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
+from occkit.training.evaluate import evaluate_model
+from occkit.training.evaluate_depth import (
+    evaluate_depth,
+    evaluate_depth_prior,
+    evaluate_model_and_depth,
+    fit_depth_prior,
+)
 
 GRID = VoxelGrid.from_range((0, 0, 0), (2, 2, 2), 1.0)
 CAMERAS = Cameras(
@@ -42,14 +48,25 @@ class Frames:
         )
 
 
+class Labelled(Frames):
+    """The same with labels: everything is free but one voxel."""
+
+    def label(self, token: str) -> Occupancy:
+        semantics = torch.full((2, 2, 2), 17, dtype=torch.uint8)
+        semantics[0, 0, 0] = 4
+        return Occupancy(semantics=semantics, grid=GRID, taxonomy=OCC3D)
+
+
 class Renders(nn.Module):
     """Says what was measured, times a factor."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.factor = factor
+        self.passes = 0
 
     def forward(self, batch: Batch) -> Prediction:
+        self.passes += 1
         return Prediction(logits=torch.zeros(1, 18, 2, 2, 2), grid=batch.grid, taxonomy=batch.taxonomy)
 
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
@@ -85,3 +102,13 @@ def test_a_model_that_renders_nothing_and_frames_without_lidar_are_named() -> No
         evaluate_depth(Renders(1.0), frames(measured=False))
     with pytest.raises(DataError, match="a: this frame has no LiDAR"):
         fit_depth_prior(frames(measured=False))
+
+
+def test_occupancy_and_depth_are_scored_together_as_they_are_apart() -> None:
+    model = Renders(1.1)
+    labelled: Any = Labelled()
+    scores, depth = evaluate_model_and_depth(model, labelled, ("occ3d-full",))
+    assert depth.report() == evaluate_depth(model, labelled).report()
+    assert scores.report() == evaluate_model(model, labelled, ("occ3d-full",)).report()
+    assert scores.report()["occ3d-full"]["frames"] == 3
+    assert model.passes == 3 * 3

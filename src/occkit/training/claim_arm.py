@@ -32,7 +32,7 @@ from occkit.training.claim_results import (
     world_folder,
 )
 from occkit.training.evaluate import choose_threshold, evaluate_model, evaluate_prior, fit_prior
-from occkit.training.evaluate_depth import evaluate_depth, evaluate_depth_prior, fit_depth_prior
+from occkit.training.evaluate_depth import evaluate_depth_prior, evaluate_model_and_depth, fit_depth_prior
 from occkit.training.evaluate_generation import Judging, evaluate_generation
 from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
 from occkit.training.evaluate_visibility import evaluate_visibility
@@ -89,10 +89,12 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             chosen_by = open_dataset(root, split="train", config=recipe.data).spread(claim.threshold_frames)
             costs["threshold"] = choose_threshold(model, chosen_by, claim.protocols[0])
         frames = _scored(claim, root, recipe.data)
-        scores = costs | flatten(evaluate_model(model, frames, claim.protocols).report())
         if claim.depth and isinstance(model, RendersDepth):
             measured = _scored(claim, root, replace(recipe.data, load_depth=True))
-            scores |= flatten({"depth": evaluate_depth(model, measured).report()})
+            found, depths = evaluate_model_and_depth(model, measured, claim.protocols)
+            scores = costs | flatten(found.report() | {"depth": depths.report()})
+        else:
+            scores = costs | flatten(evaluate_model(model, frames, claim.protocols).report())
         if claim.visibility:
             scores |= flatten(evaluate_visibility(model, frames, protocol=claim.protocols[0]))
         if claim.retrieval and isinstance(model, AnswersWords):

@@ -126,6 +126,7 @@ def evaluate_model(
     protocols: Sequence[str],
     *,
     mask: str | None = None,
+    also: Callable[[Batch, Prediction], None] | None = None,
     progress: bool = False,
 ) -> Evaluator:
     """Score a model on the labelled frames of a data set; every process returns the result of all.
@@ -135,12 +136,19 @@ def evaluate_model(
         dataset: frames and labels.
         protocols: names of `occkit.metrics.PROTOCOLS`.
         mask: "camera", "lidar" or "none" in place of each protocol's own.
+        also: what else to do with each batch of one and its prediction.
         progress: show a bar on the terminal, on the first process.
     """
     show = progress and process_state().is_main_process
-    predictions = predict_dataset(model, dataset, tokens=share(dataset.tokens), progress=show)
-    frames = ((token, semantics, label_of(dataset, token)) for token, semantics in predictions)
-    return _score(frames, dataset, protocols, mask)
+
+    def frames() -> Iterator[Frame]:
+        for batch, prediction in iterate_predictions(model, dataset, tokens=share(dataset.tokens), progress=show):
+            if also is not None:
+                also(batch, prediction)
+            token = batch.tokens[0]
+            yield token, prediction.semantics()[0].cpu().numpy(), label_of(dataset, token)
+
+    return _score(frames(), dataset, protocols, mask)
 
 
 def choose_threshold(model: nn.Module, dataset: FrameDataset, protocol: str) -> float:

@@ -1,6 +1,6 @@
 """Scoring the depth that a model renders against LiDAR, and that of a prior which knows nothing of the frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from accelerate.utils import gather_object
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from occkit.data.frames import FrameDataset
 from occkit.errors import ConfigError, DataError
-from occkit.metrics import DepthEvaluator, DepthPrior
-from occkit.training.evaluate import iterate_predictions, share
+from occkit.metrics import DepthEvaluator, DepthPrior, Evaluator
+from occkit.samples import Batch, Prediction
+from occkit.training.evaluate import evaluate_model, iterate_predictions, share
 from occkit.training.processes import process_state
 from occkit.training.system import RendersDepth
 
@@ -27,17 +28,35 @@ def evaluate_depth(model: nn.Module, dataset: FrameDataset, *, progress: bool = 
         ConfigError: if the model renders no depth.
         DataError: if a frame has no measured depth.
     """
-    if not isinstance(model, RendersDepth):
-        raise ConfigError(f"{type(model).__name__}: renders no depth to score; OccNeRF does")
     evaluator = DepthEvaluator()
+    add = _adder(evaluator, model)
     show = progress and process_state().is_main_process
     frames = iterate_predictions(model, dataset, tokens=share(dataset.tokens), progress=show, doing="depth")
     for batch, prediction in frames:
+        add(batch, prediction)
+    return _of_all(evaluator)
+
+
+def evaluate_model_and_depth(
+    model: nn.Module, dataset: FrameDataset, protocols: Sequence[str]
+) -> tuple[Evaluator, DepthEvaluator]:
+    """Score occupancy, as `evaluate_model`, and rendered depth, as `evaluate_depth`; each frame is predicted once."""
+    evaluator = DepthEvaluator()
+    scores = evaluate_model(model, dataset, protocols, also=_adder(evaluator, model))
+    return scores, _of_all(evaluator)
+
+
+def _adder(evaluator: DepthEvaluator, model: nn.Module) -> Callable[[Batch, Prediction], None]:
+    if not isinstance(model, RendersDepth):
+        raise ConfigError(f"{type(model).__name__}: renders no depth to score; OccNeRF does")
+
+    def add(batch: Batch, prediction: Prediction) -> None:
         if batch.depth is None:
             raise _unmeasured(batch.tokens[0])
         depth = model.render_depth(prediction, batch)
         evaluator.add(batch.tokens[0], depth[0].detach().cpu(), batch.depth[0].cpu())
-    return _of_all(evaluator)
+
+    return add
 
 
 def fit_depth_prior(dataset: FrameDataset) -> DepthPrior:
