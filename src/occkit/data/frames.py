@@ -474,7 +474,7 @@ class FrameDataset:
                 self.root, f"none of {len(tokens)} frames has {what}, e.g. {tokens[0]}", "download that part"
             )
         if len(kept) < len(tokens):
-            first = min(set(tokens).difference(kept), key=tokens.index)
+            first = next(token for token, other in zip(tokens, (*kept, None), strict=False) if token != other)
             self._say(f"{len(tokens) - len(kept)} of {len(tokens)} frames left out: no {what}, first {first}")
         return kept
 

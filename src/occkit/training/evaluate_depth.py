@@ -40,7 +40,20 @@ def evaluate_depth(model: nn.Module, dataset: FrameDataset, *, progress: bool = 
 def evaluate_model_and_depth(
     model: nn.Module, dataset: FrameDataset, protocols: Sequence[str]
 ) -> tuple[Evaluator, DepthEvaluator]:
-    """Score occupancy, as `evaluate_model`, and rendered depth, as `evaluate_depth`; each frame is predicted once."""
+    """Score occupancy and rendered depth with one prediction a frame; every process returns the result of all.
+
+    Args:
+        model: a `System` that is also `RendersDepth`.
+        dataset: labelled frames, opened with `DataConfig.load_depth`.
+        protocols: names of `occkit.metrics.PROTOCOLS`.
+
+    Returns:
+        What `evaluate_model` and what `evaluate_depth` return.
+
+    Raises:
+        ConfigError: if the model renders no depth.
+        DataError: if a frame has no label or no measured depth.
+    """
     evaluator = DepthEvaluator()
     scores = evaluate_model(model, dataset, protocols, also=_adder(evaluator, model))
     return scores, _of_all(evaluator)
