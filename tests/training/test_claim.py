@@ -276,6 +276,25 @@ def test_commands_run_on_the_world_they_belong_to(tmp_path: Path, monkeypatch: p
     assert ran[0][-4:] == ["--seed", "7", "--out", str(tmp_path / "w")]
 
 
+def test_what_one_claim_alone_needs_is_added_to_a_world_that_others_share(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(claim_run, "run_logged", lambda command, log: ran.append([*command[3:], str(log)]))
+    claim, made = load_claim(str(recipes)), list[int]()
+    make_world, system = make_world_like(tiny_kitti, made), str(recipes)
+    run_claim(system, tmp_path, make_world, seeds=[0], world_seed=5, report=lambda line: None)
+    assert ran == []
+    arms = {**claim.arms, "third": claim.arms["long"]}
+    claimed(monkeypatch, replace(claim, arms=arms, commands=(("label", "--out", "{root}/labels"),)))
+    run_claim(system, tmp_path, make_world, seeds=[0], world_seed=5, report=lambda line: None)
+    assert made == [5], "the world is the other claim's"
+    assert ran == [["label", "--out", f"{tmp_path}/worlds/5/labels", f"{tmp_path}/worlds/5.txt"]]
+    assert in_process[3:] == [("third", "0")]
+    run_claim(system, tmp_path, make_world, seeds=[0], world_seed=5, report=lambda line: None)
+    assert len(ran) == 1, "no arm needs it any more"
+
+
 def test_depth_is_scored_where_a_claim_asks_for_it(
     recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

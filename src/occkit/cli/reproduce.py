@@ -1,14 +1,13 @@
 """Run a system's claim, arms against baselines, and write its claim card."""
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
-from occkit.errors import ConfigError, OcckitError
+from occkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from occkit.training.claim import World
@@ -77,21 +76,12 @@ def main(argv: list[str]) -> int:
 
 
 def _make_world(world: "World", seed: int, folder: Path) -> None:
-    """Write a world and what else is asked for, each in a process of its own, through the same door as a user.
+    """Write a world and what else is asked for."""
+    from occkit.training.claim_run import run_commands
 
-    What they print is kept beside the folder, because two worlds may be made at once.
-    """
-    from occkit.training.claim_run import run_logged
-
-    generate = ["world", "--format", world.format, "--preset", world.preset, "--scenes", str(world.scenes)]
-    generate += ["--seed", str(seed), "--out", str(folder), *world.options]
-    further = [[part.replace("{root}", str(folder)) for part in command] for command in world.commands]
+    generate = ("world", "--format", world.format, "--preset", world.preset, "--scenes", str(world.scenes))
+    generate += ("--seed", str(seed), "--out", "{root}", *world.options)
     log = folder.with_name(f"{seed}.txt")
     log.unlink(missing_ok=True)
     print(f"world of seed {seed} is being made; log {log}", flush=True)
-    for command in (generate, *further):
-        try:
-            run_logged([sys.executable, "-m", "occkit.cli", *command], log)
-        except OcckitError as error:
-            what = f"the world of seed {seed} could not be made: {shlex.join(['occkit', *command])}"
-            raise OcckitError(f"{what}: {error}") from error
+    run_commands((generate, *world.commands), folder, seed)

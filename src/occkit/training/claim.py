@@ -187,6 +187,9 @@ class Claim:
     """Protocols the trained arms are evaluated under; they decide which metrics there are."""
     world: World = World()
     """The data of one seed."""
+    commands: tuple[tuple[str, ...], ...] = ()
+    """Further commands of this claim alone, as those of a world, on a world that other claims of the system share: each
+    adds to it, changes nothing that is there, and finds out by itself what is done already."""
     lesson: Lesson | None = None
     """Who teaches; None if every arm learns by itself."""
     starts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, Any])

@@ -5,6 +5,7 @@ What is kept and where is in `claim_results.py`, what a process does in `claim_a
 
 import fcntl
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,28 @@ def run_logged(command: Sequence[str], log: Path, *, environment: Mapping[str, s
         raise OcckitError(f"failed ({' / '.join(tail)}); the whole log is {log}")
 
 
+def run_commands(commands: Sequence[Sequence[str]], world: Path, seed: int) -> None:
+    """Run commands of occkit on the world of a seed, each in a process of its own, through the same door as a user.
+
+    What they print is kept beside the folder, because two worlds may be made at once.
+
+    Args:
+        commands: arguments of occkit, with {root} for the world's folder.
+        world: that folder.
+        seed: of the world.
+
+    Raises:
+        OcckitError: if a command fails; those after it are not run.
+    """
+    for command in commands:
+        arguments = [part.replace("{root}", str(world)) for part in command]
+        try:
+            run_logged([sys.executable, "-m", "occkit.cli", *arguments], world.with_name(f"{seed}.txt"))
+        except OcckitError as error:
+            what = f"the world of seed {seed} could not be made: {shlex.join(['occkit', *arguments])}"
+            raise OcckitError(f"{what}: {error}") from error
+
+
 @contextmanager
 def _alone_in(out: Path) -> Generator[None]:
     """Hold the folder's lock, together with every process that `run_logged` starts meanwhile."""
@@ -139,6 +162,7 @@ def _run(
     def world(seed: int) -> None:
         if any(finished_result(claim, arm, seed, world_seed, out) is None for arm in (PRIOR, *claim.arms)):
             _world(claim.world, world_seed + seed, out, make_world)
+            run_commands(claim.commands, world_folder(out, world_seed + seed), world_seed + seed)
 
     def one(item: tuple[str, int]) -> dict[str, Any]:
         arm, seed = item

@@ -29,16 +29,14 @@ CLAIM_WORLD: World = replace(
     commands=(
         occnerf.label_command(occnerf.LABELS, "--keep-images", *_SURE, *_POINTS),
         occnerf.label_command("labels/k0", "--history", "0", *_POINTS),
-        occnerf.label_command("labels/k3", "--history", "3", "--min-points", "2", *_POINTS),
         occnerf.label_command("labels/k13_movers", "--keep-movers", *_SURE, *_POINTS),
-        occnerf.label_command("labels/k13_majority", "--vote", "majority", *_POINTS),
         occnerf.label_command("labels/k13_pass", "--pass-ratio", "10", *_SURE, *_POINTS),
         occnerf.label_command("labels/k13_rare", "--vote", "rare_first", *_SURE, *_POINTS),
         occnerf.label_command("labels/k13_no_sky", "--no-sky", *_SURE),
         occnerf.label_command("labels/val", "--json", "{root}/labels/val.json", *_SURE, split="val"),
     ),
 )
-"""The world of OccNeRF's claim, with the labels of every arm, and those of the frames that are scored."""
+"""The world of OccNeRF's claim, with the labels of the claim's arms, and those of the frames that are scored."""
 PROTOCOLS = ("occ3d", "occ3d-full", "occnerf15", "rayiou")
 """Where a camera sees, the whole scene, OccNeRF's fifteen classes, and first surfaces along rays."""
 
@@ -90,7 +88,7 @@ def claim() -> Claim:
 def effects() -> Claim:
     """How a voxel is named, fewer earlier frames, and another host.
 
-    With the same `--out` as `claim`'s, worlds and the arm both have are made once.
+    With the same `--out` as `claim`'s, worlds and the arm both have are made once; only further labels are added.
     """
     return Claim(
         system="easyocc.effects",
@@ -104,6 +102,10 @@ def effects() -> Claim:
         lines=(Difference(arm="easyocc", baseline="majority", metric="occ3d.miou"),),
         protocols=PROTOCOLS,
         world=CLAIM_WORLD,
+        commands=(
+            occnerf.label_command("labels/k3", "--history", "3", "--min-points", "2", *_POINTS),
+            occnerf.label_command("labels/k13_majority", "--vote", "majority", *_POINTS),
+        ),
         depth=True,
         reports={"labels": "labels/val.json"},
         seeds=3,
