@@ -133,9 +133,9 @@ def nano() -> Recipe:
             augment=MIRROR,
         ),
         optim=OptimConfig(lr=4e-3, betas=(0.9, 0.99), muon_lr=0.02, warmup_steps=50, clip_norm=10.0),
-        steps=280,
+        steps=224,
         batch_size=2,
-        evaluate_every=280,
+        evaluate_every=224,
         protocols=("occ3d", "occ3d-full", "rayiou"),
     )
 
