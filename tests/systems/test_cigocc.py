@@ -338,7 +338,8 @@ def test_a_dose_changes_what_is_read_and_nothing_else():
         if not folders:
             data = replace(data, image_semantics="look_poor/masks")
         assert dosed == replace(plain, name=f"cigocc.{name}", data=data)
-    written = {word for command in cigocc.doses().world.commands for word in command}
+    claim = cigocc.doses()
+    written = {word for command in (*claim.world.commands, *claim.commands) for word in command}
     assert {"{root}/look", "{root}/look_perfect", "{root}/look_poor", "perfect", "poor"} <= written
 
 

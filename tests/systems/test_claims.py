@@ -12,7 +12,7 @@ from occkit.training.claim_results import arm_identity, load_claim
         ("radocc", ("effects", "choices")),
         ("easyocc", ("effects",)),
         ("langocc", ("effects", "losses", "choices")),
-        ("cigocc", ("effects",)),
+        ("cigocc", ("effects", "doses")),
         ("occscene", ("effects",)),
     ],
 )

@@ -60,7 +60,10 @@ def nano_gd_sam_poor() -> Recipe:
 
 
 def doses() -> Claim:
-    """Faults of depth and masks, at three strengths each: without, as in `claim`, and bad."""
+    """Faults of depth and masks, at three strengths each: without, as in `claim`, and bad.
+
+    With the same `--out` as `claim`'s, worlds and the arms both have are made once.
+    """
     worse = ("perfect", "poor")
     return Claim(
         system="cigocc.doses",
@@ -87,10 +90,9 @@ def doses() -> Claim:
             Difference(arm="gd_sam", baseline="gd_sam_poor", metric=MIOU),
         ),
         protocols=("semantickitti",),
-        world=replace(
-            CLAIM_WORLD,
-            commands=(*CLAIM_WORLD.commands, *(look_command(f"{LOOK}_{s}", "--strength", s) for s in worse)),
-        ),
+        world=CLAIM_WORLD,
+        commands=tuple(look_command(f"{LOOK}_{strength}", "--strength", strength) for strength in worse),
+        visibility=True,
         val_frames=60,
         seeds=3,
     )
