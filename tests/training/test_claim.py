@@ -28,7 +28,7 @@ from occkit.training import claim_arm, claim_run
 from occkit.training.claim import AtLeast, Claim, Difference, Lesson, Ratio, World, flatten, judge, mean_interval
 from occkit.training.claim_arm import run_arm
 from occkit.training.claim_card import write_card
-from occkit.training.claim_results import load_claim, world_identity
+from occkit.training.claim_results import arm_identity, load_claim, world_identity
 from occkit.training.claim_run import run_claim
 from occkit.training.recipe import load_file, load_recipe
 from occkit.training.recipe_json import as_of_today, recipe_to_json
@@ -293,6 +293,24 @@ def test_what_one_claim_alone_needs_is_added_to_a_world_that_others_share(
     assert in_process[3:] == [("third", "0")]
     run_claim(system, tmp_path, make_world, seeds=[0], world_seed=5, report=lambda line: None)
     assert len(ran) == 1, "no arm needs it any more"
+    with pytest.raises(ConfigError, match=r"--out \{root\}"):
+        replace(claim, commands=(("label", "--out", "labels"),))
+
+
+def test_an_arm_that_reads_what_a_command_writes_is_run_again_when_the_command_changes(recipes: Path) -> None:
+    claim = load_claim(str(recipes))
+    plain = claim.arms["short"]()
+    arms = {"plain": lambda: plain, "taught": lambda: replace(plain, data=replace(plain.data, labels="labels/k3"))}
+    few, many = (
+        replace(claim, arms=arms, lines=(), commands=(("label", "--out", "{root}/labels/k3", "--history", n),))
+        for n in ("3", "9")
+    )
+    before = replace(few, commands=())
+    assert arm_identity(few, "taught", 0, 5) != arm_identity(many, "taught", 0, 5)
+    for arm in ("plain", "prior"):
+        assert arm_identity(few, arm, 0, 5) == arm_identity(many, arm, 0, 5) == arm_identity(before, arm, 0, 5)
+    other = replace(few, commands=(("label", "--out", "{root}/labels/k"),))
+    assert arm_identity(other, "taught", 0, 5) == arm_identity(before, "taught", 0, 5), "a longer name is another's"
 
 
 def test_depth_is_scored_where_a_claim_asks_for_it(

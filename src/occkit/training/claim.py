@@ -7,6 +7,7 @@ which all arms share, so that arms are compared in pairs. A line of a claim hold
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from scipy import stats
@@ -189,7 +190,7 @@ class Claim:
     """The data of one seed."""
     commands: tuple[tuple[str, ...], ...] = ()
     """Further commands of this claim alone, as those of a world, on a world that other claims of the system share: each
-    adds to it, changes nothing that is there, and finds out by itself what is done already."""
+    writes a folder of its own, `--out {root}/...`, and finds out by itself what is done already."""
     lesson: Lesson | None = None
     """Who teaches; None if every arm learns by itself."""
     starts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, Any])
@@ -221,6 +222,9 @@ class Claim:
         for name in ("val_frames", "threshold_frames"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise ConfigError(f"claim of {self.system}: {name} must be at least 1, got {count}")
+        for command in self.commands:
+            if not any(pair[0] == "--out" and pair[1].startswith("{root}/") for pair in pairwise(command)):
+                raise ConfigError(f"claim of {self.system}: the command {command} must write to --out {{root}}/...")
         known = {*self.arms, *self.reports, PRIOR}
         if set(self.arms) & set(self.reports):
             raise ConfigError(f"claim of {self.system}: {set(self.arms) & set(self.reports)} are both arms and reports")

@@ -7,7 +7,7 @@ import importlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from occkit.data.teaching import DESCRIPTION
 from occkit.errors import ConfigError
@@ -48,7 +48,16 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
     """Return what must be unchanged for a kept result to count."""
     recipe = None if arm == PRIOR else recipe_to_json(arm_recipe(claim, arm, seed))
     world = world_identity(claim.world, world_seed + seed)
-    identity = {"arm": arm, "seed": seed, "recipe": recipe, "world": world, "protocols": list(claim.protocols)}
+    identity: dict[str, Any] = {
+        "arm": arm,
+        "seed": seed,
+        "recipe": recipe,
+        "world": world,
+        "protocols": list(claim.protocols),
+    }
+    read = [command for command in claim.commands if _names(recipe, _written(command))]
+    if read:
+        identity["commands"] = [list(command) for command in read]
     if claim.depth:
         identity["depth"] = True
     if claim.reports and arm == PRIOR:
@@ -71,6 +80,19 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
         taught_by = recipe_to_json(arm_recipe(claim, claim.lesson.teacher, seed))
         identity["lesson"] = {**asdict(claim.lesson), "recipe": taught_by}
     return identity
+
+
+def _written(command: tuple[str, ...]) -> str:
+    return command[command.index("--out") + 1].removeprefix("{root}/")
+
+
+def _names(value: Any, folder: str) -> bool:
+    """Return whether a recipe, or a value in it, names a folder below the world, or what lies in it."""
+    if isinstance(value, dict):
+        return any(_names(one, folder) for one in cast("dict[str, Any]", value).values())
+    if isinstance(value, list):
+        return any(_names(one, folder) for one in cast("list[Any]", value))
+    return isinstance(value, str) and (value == folder or value.startswith(f"{folder}/"))
 
 
 def arm_recipe(claim: Claim, arm: str, seed: int) -> Recipe:
