@@ -516,6 +516,26 @@ def test_nobody_waits_for_the_world_of_a_later_seed(
     assert len(ran) == 6
 
 
+def test_two_arms_that_end_together_are_told_one_after_the_other(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling, ran, together = threading.Lock(), list[tuple[str, int]](), threading.Barrier(2)
+
+    def spawn(arguments: list[str], arm: str, seed: int, *rest: object) -> None:
+        ran.append((arm, seed))
+        together.wait(30)
+
+    def tell(line: str) -> None:
+        assert telling.acquire(blocking=False), "two lines of a log would run into each other"
+        time.sleep(0.05)
+        telling.release()
+
+    monkeypatch.setattr(claim_run, "_spawn", spawn)
+    monkeypatch.setattr(claim_run, "finished_result", finished_if_in(ran))
+    run_claim(str(recipes), tmp_path, make_world_like(tiny_kitti, []), seeds=[0, 1], jobs=2, report=tell)
+    assert len(ran) == 6
+
+
 def test_students_wait_for_the_teacher_of_their_own_seed_alone(
     recipes: Path, tiny_kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from occkit.errors import DataError, OcckitError
@@ -76,14 +76,20 @@ def run_claim(
         world_seed: see above.
         jobs: worlds and arms that are made at the same time.
         processes: processes of each arm, under torchrun if more than one.
-        report: takes a line of text when an arm starts and when it has finished.
+        report: takes a line of text when an arm starts and when it has finished; never called by two threads at once.
 
     Raises:
         OcckitError: if an arm fails, with the end of its log.
         DataError: if another command is at work in `out`.
     """
+    reporting = Lock()
+
+    def in_turn(line: str) -> None:
+        with reporting:
+            report(line)
+
     with _alone_in(out):
-        return _run(system, out, make_world, seeds, world_seed, jobs, processes, report)
+        return _run(system, out, make_world, seeds, world_seed, jobs, processes, in_turn)
 
 
 def run_logged(command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None) -> None:
