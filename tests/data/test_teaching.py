@@ -174,3 +174,13 @@ def test_withheld_labels_say_nothing(taught):
     assert not hidden.mask_camera.any()
     assert (shown.semantics != dataset.taxonomy.ignore_id).any()
     assert dataset.label(dataset.tokens[0]).mask_camera.any()
+
+
+def test_of_withheld_labels_one_is_read(taught, monkeypatch):
+    dataset, read = open_dataset(taught, split="train", config=DataConfig(), training=True), list[str]()
+    dataset.withheld = frozenset(dataset.tokens)
+    label = dataset.label
+    monkeypatch.setattr(dataset, "label", lambda token: read.append(token) or label(token))
+    samples = [dataset[i] for i in range(len(dataset))]
+    assert all((sample.occupancy.semantics == dataset.taxonomy.ignore_id).all() for sample in samples)
+    assert len(read) == 1 < len(dataset)

@@ -168,8 +168,12 @@ def test_the_camera_vector_is_one_at_first_and_the_null_is_learned():
     with torch.no_grad():
         encoding.null.copy_(torch.arange(4.0))
     absent = encoding(occupancy, given, (3, 4), torch.tensor([True, False]))
-    assert torch.equal(absent[0], out[0])
+    assert torch.allclose(absent[0], out[0], atol=1e-6)
     assert absent[1, 1, :, 2, 0, 3].tolist() == [0, 1, 2, 3]
+    occupancy[1] = torch.nan
+    assert torch.equal(encoding(occupancy, given, (3, 4), torch.tensor([True, False])), absent), "it is not read"
+    nobody = encoding(occupancy, given, (3, 4), torch.tensor([False, False]))
+    assert torch.equal(nobody[0], absent[1])
 
 
 def test_what_does_not_fit_is_refused():

@@ -27,3 +27,14 @@ def test_what_one_claim_of_a_system_has_run_is_not_run_again_for_another(system:
         recipes = {arm: make() for arm, make in claim.arms.items()}
         for arm in set(other.arms) - shared:
             assert other.arms[arm]() not in recipes.values(), f"{other.system}: {arm} has another name in {system}"
+
+
+def test_the_quick_claim_of_occscene_goes_on_to_the_whole_one() -> None:
+    for whole in ("occscene", "occscene.rooms"):
+        quick = load_claim(f"{whole}{'_' if '.' in whole else '.'}quick")
+        claim = load_claim(whole)
+        assert quick.world == claim.world
+        for arm in set(quick.arms) - {"align", "mutual"}:  # whose drawings the whole claim judges
+            assert arm_identity(quick, arm, 0, 100) == arm_identity(claim, arm, 0, 100), (whole, arm)
+        trained = [arm_identity(of, "mutual", 0, 100) for of in (quick, claim)]
+        assert trained[0] == {key: value for key, value in trained[1].items() if key not in ("judging", "reader")}

@@ -383,6 +383,21 @@ def test_one_seed_draws_one_scene(batch):
     assert torch.equal(said.semantics()[0], first.semantics[0]), "the occupancy belongs to the images"
 
 
+@pytest.mark.parametrize("scheduler", ["ddim", "euler-ancestral"])
+def test_scenes_that_are_drawn_together_are_those_that_are_drawn_alone(batch, scheduler):
+    model = build(MutualConfig()).eval()
+    awaken(model)
+    prompts = ("a street with 2 cars at night", "a street with a crossing")
+    for options in ({}, {"occupancy_guidance": 2.0}, {"guidance": 1.0}):
+        sampling = occscene.SamplingConfig(steps=3, scheduler=scheduler, **options)
+        together = occscene.generate_batch(model, prompts, batch.cameras, sampling=sampling, seeds=(4, 5))
+        for i, scene in enumerate(together):
+            alone = occscene.generate(model, prompts[i], batch.cameras[i], sampling=sampling, seed=4 + i)
+            assert (scene.images.int() - alone.images.int()).abs().max() <= 1
+            assert torch.allclose(scene.probabilities, alone.probabilities, atol=0.02)
+        assert (together[0].images.int() - together[1].images.int()).abs().max() > 1
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 def test_any_number_of_frames_and_any_rig(batch, frames):
     model = build(MutualConfig(), clip=ClipConfig()).eval()

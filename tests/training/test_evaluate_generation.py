@@ -39,10 +39,13 @@ class Photographer(torch.nn.Module):
     def forward(self, batch):
         raise NotImplementedError
 
-    def draw(self, prompt, cameras, *, steps, seed, guidance):
-        self.asked.append((prompt, cameras.height, steps, seed, guidance))
-        sample = self.samples[prompt]
-        return (sample.images // 20 if self.dark else sample.images), sample.occupancy.semantics
+    def draw(self, prompts, cameras, *, steps, seeds, guidance):
+        assert cameras.batch_shape[0] == len(prompts)
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            self.asked.append((prompt, cameras.height, steps, seed, guidance))
+        samples = [self.samples[prompt] for prompt in prompts]
+        images = torch.stack([sample.images for sample in samples])
+        return (images // 20 if self.dark else images), torch.stack([s.occupancy.semantics for s in samples])
 
 
 class Reader(torch.nn.Module):

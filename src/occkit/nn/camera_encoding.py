@@ -136,18 +136,32 @@ class CameraEncoding(nn.Module):
             ValueError: if the occupancy does not fit classes, grid or views.
         """
         self._check(occupancy, views)
-        volumes = self.embed(occupancy.movedim(2, -1))  # [b, t, x, y, z, c]
+        if present is None or bool(present.all()):
+            return self._encode(occupancy, views, size)
+        rows = present.nonzero()[:, 0]
+        shape = (len(present), len(views.times), self.config.channels, self.config.depths, *size)
+        encoded = self.null[:, None, None, None].expand(shape)
+        if len(rows) == 0:
+            return encoded
+        known = self._encode(occupancy[rows], views.map(lambda of_views: of_views[rows]), size)
+        return encoded.to(known.dtype).index_copy(0, rows, known)
+
+    def _encode(
+        self, occupancy: Float[Tensor, "b t k x y z"], views: Views, size: tuple[int, int]
+    ) -> Float[Tensor, "b v c d h w"]:
+        """Return what each view has in front of it, all of it known."""
+        volumes = occupancy.movedim(2, -1)  # [b, t, x, y, z, k]
+        # Reading and embedding are both linear and may change places: there are fewer points than voxels to embed.
         if self.config.lift == "frustum":
             lifted = lift_frustum(volumes, views, self.grid, self.depths, size)
         else:
             lifted = lift_resized(volumes, views, self.config.depths, size)
-        straight = self.deform(lifted.flatten(0, 1)).unflatten(0, lifted.shape[:2])
-        if self.camera is not None:
-            numbers = describe_views(views, self.scale).to(straight)
-            straight = straight * self.camera(numbers)[..., None, None, None]
-        if present is None:
+        embedded = self.embed(lifted.movedim(2, -1)).movedim(-1, 2)
+        straight = self.deform(embedded.flatten(0, 1)).unflatten(0, embedded.shape[:2])
+        if self.camera is None:
             return straight
-        return torch.where(present[:, None, None, None, None, None], straight, self.null[:, None, None, None])
+        numbers = describe_views(views, self.scale).to(straight)
+        return straight * self.camera(numbers)[..., None, None, None]
 
     def _check(self, occupancy: Tensor, views: Views) -> None:
         expected = (self.num_classes, *self.grid.shape)

@@ -161,6 +161,10 @@ class Denoiser(nn.Module):
         text: dict[str, Any] = {"encoder_hidden_states": told.states, "encoder_attention_mask": _bias(told, sample)}
         level = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=step.repeat_interleave(count)))
 
+        if occupancy is not None:
+            # Classes last in memory, as each of the alignments reads them, is turned around once and not by each.
+            occupancy = occupancy.movedim(2, -1).contiguous().movedim(-1, 2)
+
         def align(name: str, x: Tensor) -> Tensor:
             if occupancy is None or views is None or name not in self.alignments:
                 return x

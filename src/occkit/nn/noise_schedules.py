@@ -159,6 +159,9 @@ class NoiseSchedule:
             options["clip_sample"] = False
         made = getattr(import_diffusers(), SCHEDULERS[name])(**options)
         made.set_timesteps(steps)
+        if name == "euler-ancestral":
+            # It takes the root of a difference of squares that, in float32, rounds to below 0 where steps are few.
+            made.sigmas = made.sigmas.double()
         return made
 
     def _factors(self, step: Int64[Tensor, "b"], like: Tensor) -> tuple[Tensor, Tensor]:

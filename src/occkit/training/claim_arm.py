@@ -126,6 +126,7 @@ def _judge(
     reader, _ = load_run(run_path(out, judging.reader, seed), weights="last", device=process_device())
     still = replace(recipe.data, load_depth=False)
     held_out, training = (open_dataset(root, split=split, config=still) for split in ("val", "train"))
+    training.withheld = frozenset(training.tokens)  # a judge looks at photographs and their texts
     found = evaluate_generation(
         model, reader, held_out, training, judging, protocol=claim.protocols[0], keep=root / "judge", seed=seed
     )

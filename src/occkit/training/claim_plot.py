@@ -21,6 +21,8 @@ _WIDTH = 7.2
 _MINUS = "\u2212"
 _ACROSS = 3
 """Panels of scores in a row."""
+_AS_THEY_ARE = ("cost.", "drawn.frechet", "drawn.kernel", "drawn.nearest", "drawn.diversity")
+"""Beginnings of metrics that are no fractions."""
 _KEYS = ("claim", "seeds", "scores", "pass_lines")
 _LINE_KEYS = ("kind", "metric", "arm", "value", "interval", "threshold", "met")
 
@@ -62,13 +64,13 @@ def shown_metrics(scores: Scores, first: Sequence[str]) -> list[str]:
 
 
 def scale_of(metric: str) -> float:
-    """Return the factor with which a metric is shown: fractions in per cent, costs as they are."""
-    return 1.0 if metric.startswith("cost.") else 100.0
+    """Return the factor with which a metric is shown: fractions in per cent, costs and distances as they are."""
+    return 1.0 if metric.startswith(_AS_THEY_ARE) else 100.0
 
 
 def heading_of(metric: str) -> str:
     """Return the name of a metric with its unit."""
-    return metric if metric.startswith("cost.") else f"{metric}, %"
+    return metric if metric.startswith(_AS_THEY_ARE) else f"{metric}, %"
 
 
 def plot_card(card: Mapping[str, Any]) -> "Figure":
@@ -132,8 +134,8 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> Groups:
     """Return the lines by the axis they need."""
     found: Groups = {}
     for line in lines:
-        cost = line["metric"].startswith("cost.")
-        unit = "as measured" if cost else "per cent" if line["kind"] == "score" else "percentage points"
+        plain = line["metric"].startswith(_AS_THEY_ARE)
+        unit = "as measured" if plain else "per cent" if line["kind"] == "score" else "percentage points"
         axis = "ratio of scores" if line["kind"] == "ratio" else f"{line['kind']}, {unit}"
         found.setdefault(axis, []).append(line)
     return found

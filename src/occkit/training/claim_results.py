@@ -75,7 +75,10 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
         identity["val_frames"] = claim.val_frames
     if claim.starts.get(arm):
         earlier = claim.starts[arm]
-        identity["starts"] = {name: arm_identity(claim, name, seed, world_seed) for name in earlier}
+        # How the drawings of an earlier arm are judged changes nothing of what is learnt from it.
+        judged = ("judging", "reader")
+        whole = {name: arm_identity(claim, name, seed, world_seed) for name in earlier}
+        identity["starts"] = {n: {k: v for k, v in one.items() if k not in judged} for n, one in whole.items()}
     if claim.lesson is not None and arm != PRIOR:
         taught_by = recipe_to_json(arm_recipe(claim, claim.lesson.teacher, seed))
         identity["lesson"] = {**asdict(claim.lesson), "recipe": taught_by}

@@ -23,6 +23,8 @@ from occkit.training.word_judge import WordJudge, WordJudgeConfig, shown_words, 
 
 _AT_ONCE = 64
 """Images that the judge looks at together."""
+_DRAWN_AT_ONCE = 10
+"""Scenes that are drawn together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,21 +134,26 @@ def _draw(
 ) -> _Scenes:
     consistent, labelled = (Evaluator((protocol,), mask="none") for _ in range(2))
     scenes = _Scenes(photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled)
-    for index in range(len(dataset)):
-        sample = dataset.sample(index)
-        caption = _caption(sample, dataset)
+    for indices in torch.arange(len(dataset)).split(_DRAWN_AT_ONCE):
+        samples = [dataset.sample(int(index)) for index in indices]
+        captions = [_caption(sample, dataset) for sample in samples]
         images, semantics = model.draw(
-            caption, sample.cameras, steps=config.steps, seed=seed + index, guidance=config.guidance
+            captions,
+            collate(samples).cameras,
+            steps=config.steps,
+            seeds=[seed + int(index) for index in indices],
+            guidance=config.guidance,
         )
-        read = _read(reader, sample, images)
-        drawn = Occupancy(semantics=semantics.cpu(), grid=sample.grid, taxonomy=sample.taxonomy)
-        consistent.add(sample.token, read, drawn)
-        if sample.occupancy is None:
-            raise DataError(dataset.root, f"frame {sample.token} has no label", "judge frames that have one")
-        labelled.add(sample.token, read, sample.occupancy)
-        scenes.photographs.append(sample.images[0, 0])
-        scenes.drawn.append(images[0, 0].cpu())
-        scenes.captions.append(caption)
+        for i, sample in enumerate(samples):
+            read = _read(reader, sample, images[i])
+            drawn = Occupancy(semantics=semantics[i].cpu(), grid=sample.grid, taxonomy=sample.taxonomy)
+            consistent.add(sample.token, read, drawn)
+            if sample.occupancy is None:
+                raise DataError(dataset.root, f"frame {sample.token} has no label", "judge frames that have one")
+            labelled.add(sample.token, read, sample.occupancy)
+            scenes.photographs.append(sample.images[0, 0])
+            scenes.drawn.append(images[i, 0, 0].cpu())
+            scenes.captions.append(captions[i])
     return scenes
 
 

@@ -88,19 +88,25 @@ class DrawsScenes(Protocol):
     """A method that draws what a text says, as cameras would see it, and the occupancy that belongs to it."""
 
     def draw(
-        self, prompt: str, cameras: Cameras, *, steps: int, seed: int, guidance: float | None = None
+        self,
+        prompts: Sequence[str],
+        cameras: Cameras,
+        *,
+        steps: int,
+        seeds: Sequence[int],
+        guidance: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw a scene; the same arguments draw the same.
+        """Draw scenes at once; the same arguments draw the same.
 
         Args:
-            prompt: what to draw; longer than the method reads, its end is left out.
-            cameras: `[t, n]`, time 0 is now, at the size of the images.
+            prompts: what to draw, a text a scene; longer than the method reads, its end is left out.
+            cameras: `[b, t, n]`, time 0 is now, at the size of the images.
             steps: denoising steps.
-            seed: decides everything random.
+            seeds: what decides everything random in each scene.
             guidance: scale of the text, 1 follows the model; None leaves it to the method.
 
         Returns:
-            Images `[t, n, 3, h, w]` and ids `[x, y, z]` of the present frame, uint8.
+            Images `[b, t, n, 3, h, w]` and ids `[b, x, y, z]` of the present frames, uint8.
         """
         ...
 

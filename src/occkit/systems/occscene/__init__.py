@@ -29,7 +29,7 @@ from occkit.systems.occscene.recipes import (
     sd21_room,
     sd21_street,
 )
-from occkit.systems.occscene.sampling import Drawn, SamplingConfig, check_cameras, generate
+from occkit.systems.occscene.sampling import Drawn, SamplingConfig, check_cameras, generate, generate_batch
 from occkit.systems.occscene.stages import (
     AlignConfig,
     ApartConfig,
@@ -81,6 +81,7 @@ __all__ = [
     "debug",
     "effects",
     "generate",
+    "generate_batch",
     "nano",
     "nano_room",
     "nano_room_align",

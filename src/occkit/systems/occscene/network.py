@@ -1,5 +1,6 @@
 """OccScene: a denoiser and a perception network that see through each other's eyes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -363,20 +364,26 @@ class OccScene(nn.Module):
             raise ConfigError(f"OccScene: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
 
     def draw(
-        self, prompt: str, cameras: Cameras, *, steps: int, seed: int, guidance: float | None = None
+        self,
+        prompts: Sequence[str],
+        cameras: Cameras,
+        *,
+        steps: int,
+        seeds: Sequence[int],
+        guidance: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw a scene, else with the defaults of `sampling.SamplingConfig`; see `training.system.DrawsScenes`.
+        """Draw scenes, else with the defaults of `sampling.SamplingConfig`; see `training.system.DrawsScenes`.
 
         Raises:
             ConfigError: as `sampling.generate`.
         """
-        from occkit.systems.occscene.sampling import SamplingConfig, generate  # which draws with this class
+        from occkit.systems.occscene.sampling import SamplingConfig, generate_batch  # which draws with this class
 
         sampling = SamplingConfig(steps=steps)
         if guidance is not None:
             sampling = replace(sampling, guidance=guidance)
-        drawn = generate(self, prompt, cameras, sampling=sampling, seed=seed)
-        return drawn.images, drawn.semantics[0]
+        drawn = generate_batch(self, prompts, cameras, sampling=sampling, seeds=seeds)
+        return torch.stack([one.images for one in drawn]), torch.stack([one.semantics[0] for one in drawn])
 
     def start_from(self, folder: Path) -> tuple[str, ...]:
         """Take over a run of this system, a run of the perception network, or a folder of Stable Diffusion.

@@ -92,7 +92,7 @@ class OfflineScenes(nn.Module):
                 model,
                 text,
                 frame.cameras.map(lambda t: t[0, : clip.num_frames]),
-                sampling=SamplingConfig(steps=self.config.steps, reads=False),
+                sampling=SamplingConfig(steps=self.config.steps, guidance=self.config.guidance, reads=False),
                 seed=seed,
                 occupancy=known,
             )

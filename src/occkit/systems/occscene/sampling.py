@@ -1,6 +1,6 @@
 """Drawing a scene from text: at every few steps perception reads the estimate, and the next steps know what it read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from occkit.errors import ConfigError
 from occkit.geometry import Cameras
-from occkit.nn.diffusion import PromptStates
 from occkit.nn.noise_schedules import SCHEDULERS
 from occkit.samples import Batch
 from occkit.systems.occscene.network import OccScene
@@ -72,7 +71,6 @@ class Drawn:
         return self.probabilities.argmax(dim=1).to(torch.uint8)
 
 
-@torch.no_grad()
 def generate(
     model: OccScene,
     prompt: str,
@@ -98,29 +96,71 @@ def generate(
     Raises:
         ConfigError: if prompt, size, number of frames, scheduler, steps or occupancy do not suit the model.
     """
-    model.prompts.examine(prompt)
-    check_cameras(model, cameras, sampling)
-    if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed: expected 0 to {MAX_SEED}, got {seed}")
-    loop = _Loop(model, prompt, cameras, sampling, occupancy)
+    drawn = generate_batch(
+        model,
+        (prompt,),
+        cameras.map(lambda tensor: tensor[None]),
+        sampling=sampling,
+        seeds=(seed,),
+        occupancy=None if occupancy is None else occupancy[None],
+        progress=progress,
+    )
+    return drawn[0]
+
+
+@torch.no_grad()
+def generate_batch(
+    model: OccScene,
+    prompts: Sequence[str],
+    cameras: Cameras,
+    *,
+    sampling: SamplingConfig,
+    seeds: Sequence[int],
+    occupancy: Float[Tensor, "b v k x y z"] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Drawn]:
+    """Draw several scenes at once, each as `generate` draws it but for rounding.
+
+    Args:
+        model: in evaluation mode.
+        prompts: one a scene.
+        cameras: `[b, t, n]`.
+        sampling: how.
+        seeds: one a scene.
+        occupancy: see `generate`.
+        progress: see `generate`.
+
+    Raises:
+        ConfigError: as `generate`.
+    """
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        model.prompts.examine(prompt)
+        if not 0 <= seed <= MAX_SEED:
+            raise ConfigError(f"seed: expected 0 to {MAX_SEED}, got {seed}")
+    check_cameras(model, cameras.map(lambda tensor: tensor[0]), sampling)
+    loop = _Loop(model, prompts, cameras, sampling, occupancy)
+    # Without an alignment nothing would come of what is read.
+    reads = sampling.reads and occupancy is None and len(model.denoiser.alignments) > 0
     scheduler = model.schedule.scheduler(sampling.scheduler, sampling.steps)
-    random = torch.Generator().manual_seed(seed)
-    noisy = torch.randn(loop.shape, generator=random).to(loop.device) * float(scheduler.init_noise_sigma)
+    random = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noisy = torch.stack([torch.randn(loop.shape, generator=of_scene) for of_scene in random]).to(loop.device)
+    noisy = noisy * float(scheduler.init_noise_sigma)
     for i, time in enumerate(scheduler.timesteps):
         step = time.round().long().clamp(0, model.schedule.steps - 1).to(loop.device)
         # Some schedulers keep another scale than the model's.
         seen = scheduler.scale_model_input(noisy, time)
         guess = loop.predict(seen, step)
         readable = float(model.schedule.signal[int(step)]) > sampling.readable
-        if sampling.reads and occupancy is None and i % sampling.every == 0 and readable:
+        if reads and i % sampling.every == 0 and readable:
             loop.read(seen, guess, step)
         options = {} if sampling.scheduler == "unipc" else {"generator": random}
         noisy = scheduler.step(guess, time, noisy, **options).prev_sample
         if progress is not None:
             progress(i + 1, sampling.steps)
     images = colour_images(model.codec.decode(noisy.flatten(0, 1))).round().unflatten(0, tuple(cameras.batch_shape))
-    seen_by = loop.scores(images[None], None)
-    return Drawn(images=images.to(torch.uint8).cpu(), probabilities=seen_by.softmax(dim=1).float().cpu())
+    said = loop.scores(images, None).softmax(dim=2).float().cpu()
+    shown = images.to(torch.uint8).cpu()
+    return [Drawn(images=shown[b], probabilities=said[b]) for b in range(len(prompts))]
 
 
 def check_cameras(model: OccScene, cameras: Cameras, sampling: SamplingConfig) -> None:
@@ -142,28 +182,34 @@ def check_cameras(model: OccScene, cameras: Cameras, sampling: SamplingConfig) -
 
 
 class _Loop:
-    """What stays the same while a scene is drawn, and the occupancy, which does not."""
+    """What stays the same while scenes are drawn, and the occupancy, which does not."""
 
     def __init__(
-        self, model: OccScene, prompt: str, cameras: Cameras, sampling: SamplingConfig, occupancy: Tensor | None
+        self,
+        model: OccScene,
+        prompts: Sequence[str],
+        cameras: Cameras,
+        sampling: SamplingConfig,
+        occupancy: Tensor | None,
     ) -> None:
         config = model.config
-        times, count = (int(size) for size in cameras.batch_shape)
+        self.batch, times, count = (int(size) for size in cameras.batch_shape)
         self.model, self.sampling = model, sampling
         self.clip = replace(config.clip, num_past=times - 1)
         self.device = next(model.parameters()).device
         factor = model.codec.factor
-        self.shape = (1, times * count, model.codec.channels, cameras.height // factor, cameras.width // factor)
-        self.cameras = cameras.map(lambda tensor: tensor[None].to(self.device))
+        self.shape = (times * count, model.codec.channels, cameras.height // factor, cameras.width // factor)
+        self.cameras = cameras.map(lambda tensor: tensor.to(self.device))
         self.views = views_of(self.cameras, self.clip)
-        self.texts = model.prompts((prompt, ""))
-        volumes = (1, self.clip.num_volumes, model.taxonomy.num_classes, *config.grid.shape)
+        self.texts = model.prompts((*prompts, ""))
+        volumes = (self.batch, self.clip.num_volumes, model.taxonomy.num_classes, *config.grid.shape)
         self.known = occupancy is not None
         self.occupancy = torch.zeros(volumes, device=self.device)
         if occupancy is not None:
-            if tuple(occupancy.shape) != volumes[1:]:
-                raise ConfigError(f"occupancy: expected {volumes[1:]} as the model has, got {tuple(occupancy.shape)}")
-            self.occupancy = occupancy[None].to(self.device)
+            if tuple(occupancy.shape) != volumes:
+                given = tuple(occupancy.shape[1:])
+                raise ConfigError(f"occupancy: expected {volumes[1:]} as the model has, got {given}")
+            self.occupancy = occupancy.to(self.device)
 
     def predict(self, noisy: Tensor, step: Tensor) -> Tensor:
         """Return the model's prediction, guided: text against none, occupancy against none.
@@ -173,8 +219,9 @@ class _Loop:
         """
         scale, other = self.sampling.guidance, self.sampling.occupancy_guidance
         plain = other == 1.0 or not self.known
-        asked = [(0, self.known)] if scale == 1.0 and plain else [(0, self.known and plain), (1, self.known and plain)]
-        asked += [] if plain else [(0, True)]
+        asked = [(True, self.known and plain)]
+        asked += [] if scale == 1.0 and plain else [(False, self.known and plain)]
+        asked += [] if plain else [(True, True)]
         answers = self._ask(noisy, step, asked)
         if len(asked) == 1:
             return answers[0]
@@ -182,43 +229,43 @@ class _Loop:
         guided = none + scale * (text - none)
         return guided if plain else guided + other * (answers[2] - text)
 
-    def _ask(self, noisy: Tensor, step: Tensor, asked: list[tuple[int, bool]]) -> list[Tensor]:
-        """Return the predictions for (0: the prompt, 1: none) and for whether the occupancy is known, in one pass."""
-        count = len(asked)
-        mask = self.texts.mask
-        which = torch.tensor([text for text, _ in asked], device=self.device)
-        text = PromptStates(states=self.texts.states[which], mask=None if mask is None else mask[which])
-        present = torch.tensor([known for _, known in asked], device=self.device)
+    def _ask(self, noisy: Tensor, step: Tensor, asked: list[tuple[bool, bool]]) -> list[Tensor]:
+        """Return the predictions with the prompts or without, with the occupancy or without, all in one pass."""
+        count, own = len(asked), torch.arange(self.batch)
+        none = torch.full_like(own, self.batch)  # the last of the texts is empty
+        which = torch.cat([own if prompted else none for prompted, _ in asked]).to(self.device)
+        present = torch.tensor([known for _, known in asked], device=self.device).repeat_interleave(self.batch)
         answers = self.model.denoiser(
-            noisy.expand(count, -1, -1, -1, -1),
-            step.expand(count),
-            text,
+            noisy.repeat(count, 1, 1, 1, 1),
+            step.expand(count * self.batch),
+            self.texts.rows(which),
             num_times=self.clip.num_frames,
-            occupancy=self.occupancy.expand(count, -1, -1, -1, -1, -1),
-            views=self.views.map(lambda v: v.expand(count, -1, -1, -1)),
+            occupancy=self.occupancy.repeat(count, 1, 1, 1, 1, 1),
+            views=self.views.map(lambda v: v.repeat(count, 1, 1, 1)),
             present=present,
         )
-        return list(answers.split(1))
+        return list(answers.split(self.batch))
 
     def read(self, noisy: Tensor, guess: Tensor, step: Tensor) -> None:
         """Let perception look at the estimate, and keep what it says."""
-        clean = self.model.schedule.estimate(guess, noisy, step[None])
+        steps = step.expand(self.batch)
+        clean = self.model.schedule.estimate(guess, noisy, steps)
         images = colour_images(self.model.codec.decode(clean.flatten(0, 1)))
-        times = self.clip.num_frames
-        scores = self.scores(images.unflatten(0, (1, times, -1)), self.model.schedule.level(step[None]))
-        read = (scores / self.sampling.temperature).softmax(dim=1)[None]
+        images = images.unflatten(0, (self.batch, self.clip.num_frames, -1))
+        scores = self.scores(images, self.model.schedule.level(steps))
+        read = (scores / self.sampling.temperature).softmax(dim=2)
         kept = self.sampling.average if self.known else 0.0
         self.occupancy = kept * self.occupancy + (1 - kept) * read
         self.known = True
 
-    def scores(self, images: Float[Tensor, "1 t n 3 h w"], level: Tensor | None) -> Float[Tensor, "v k x y z"]:
+    def scores(self, images: Float[Tensor, "b t n 3 h w"], level: Tensor | None) -> Float[Tensor, "b v k x y z"]:
         """Return perception's scores of images, RGB 0..255."""
         batch = Batch(
-            tokens=("drawn",),
+            tokens=tuple(f"drawn-{i}" for i in range(self.batch)),
             images=images,
             cameras=self.cameras,
             grid=self.model.config.grid,
             taxonomy=self.model.taxonomy,
             noise_level=level,
         )
-        return predict(self.model.perception, perceived(batch, self.clip)).logits
+        return predict(self.model.perception, perceived(batch, self.clip)).logits.unflatten(0, (self.batch, -1))

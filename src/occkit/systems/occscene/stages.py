@@ -159,10 +159,12 @@ class OfflineConfig:
     and labelled by perception as it was when this stage began."""
     share: float = 0.8
     """Share of these samples beside which a drawn scene is looked at: as many as `MutualConfig` estimates."""
-    versions: int = 5
+    versions: int = 8
     """Scenes of each frame."""
     steps: int = 10
     """Denoising steps of each."""
+    guidance: float = 1.5
+    """Scale of the text, as where drawings are judged: much of it makes them unlike photographs."""
     weight: float = 0.5
     """Weight of perception's losses on them: the mean of `MutualConfig.gate` over the noise levels."""
 
