@@ -115,7 +115,7 @@ class ColourField(Field):
     def forward(self, batch: Batch) -> Prediction:
         """Predict densities and what voxels carry of a colour; the scores know free and not free."""
         self.prepare_text()
-        rows = self.voxel_rows(batch)
+        rows, _ = self.voxel_rows(batch)
         density = self.densities(rows)
         carried = torch.sigmoid(self.of_voxels(self.colour, rows))
         with torch.no_grad():

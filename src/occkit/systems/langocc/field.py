@@ -118,10 +118,10 @@ class Field(nn.Module):
             return network(rows)
         return cast(Tensor, checkpoint(network, rows, use_reentrant=False, preserve_rng_state=False))
 
-    def voxel_rows(self, batch: Batch) -> Float[Tensor, "b x y z c"]:
-        """Return the features of every voxel."""
-        volume, _ = self.encoder.encode(batch)
-        return F.relu(self.head(volume, batch.grid.shape).permute(0, 2, 3, 4, 1))
+    def voxel_rows(self, batch: Batch) -> tuple[Float[Tensor, "b x y z c"], Float[Tensor, "b n c h w"]]:
+        """Return the features of every voxel, and those of the present images that were lifted."""
+        volume, views = self.encoder.encode(batch)
+        return F.relu(self.head(volume, batch.grid.shape).permute(0, 2, 3, 4, 1)), views.context
 
     def densities(self, rows: Float[Tensor, "b x y z c"]) -> Float[Tensor, "b x y z"]:
         """Return the density of every voxel, per metre: `sigma_max sigmoid(.)`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from occkit.errors import ConfigError
 from occkit.losses.beams import beam_occupancy, beam_targets
@@ -18,6 +18,7 @@ from occkit.nn.open_vocabulary import cosine_scores
 from occkit.ops.sampling import sample_trilinear
 from occkit.samples import Batch, Prediction
 from occkit.systems.langocc.field import Field, FieldConfig, mean_over_frames
+from occkit.systems.langocc.guide import ImageGuideConfig, read_pixels
 from occkit.systems.langocc.rays import RayRulesConfig, opacity_losses, rays_that_count
 from occkit.systems.langocc.text import class_logits
 from occkit.taxonomy import Taxonomy
@@ -64,6 +65,8 @@ class LangOccConfig(FieldConfig):
 
     signal: LanguageRaysConfig | LidarSweepConfig = field(default_factory=LanguageRaysConfig)
     """What it learns from."""
+    guide: ImageGuideConfig | None = None
+    """Teaches the images as well what their pixels show; None is the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,12 +88,15 @@ class LangOcc(Field):
         super().__init__(config)
         self.config = config
         self.language = self.voxel_network(config.text.channels)
+        self.guide = None
+        if config.guide is not None:
+            self.guide = nn.Linear(config.encoder.depth.context_channels, config.text.channels)
         self._others: dict[str, Tensor] = {}
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict densities and features; the scores are those of the classes' prompts."""
         self.prepare_text()
-        rows = self.voxel_rows(batch)
+        rows, image_features = self.voxel_rows(batch)
         density = self.densities(rows)
         features = F.normalize(self.of_voxels(self.language, rows), dim=-1)
         with torch.no_grad():
@@ -100,6 +106,7 @@ class LangOcc(Field):
             grid=batch.grid,
             taxonomy=batch.taxonomy,
             features=features.permute(0, 4, 1, 2, 3),
+            image_features=image_features,
             density=density,
         )
 
@@ -157,18 +164,33 @@ class LangOcc(Field):
                 are of another width or subspace.
         """
         if isinstance(self.config.signal, LidarSweepConfig):
-            return self._lidar_losses(self.config.signal, prediction, batch)
+            return self._lidar_losses(self.config.signal, prediction, batch) | self._guide_losses(prediction, batch)
+        return self._ray_losses(self.config.signal, prediction, batch) | self._guide_losses(prediction, batch)
+
+    def _ray_losses(self, signal: LanguageRaysConfig, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         rays = self.feature_rays_of(batch)
         targets = self.targets_of(rays)
         frames: list[dict[str, Tensor]] = []
         for frame, target in enumerate(targets):
-            seen, rules = self.render(prediction, rays, frame), self.config.signal.rules
+            seen, rules = self.render(prediction, rays, frame), signal.rules
             kinds = self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
-            compared = feature_loss(seen.features, target, mask=counts, kind=self.config.signal.kind)
-            frames.append(
-                {"features": self.config.signal.weight * compared} | opacity_losses(rules, seen, kinds, counts)
-            )
+            compared = feature_loss(seen.features, target, mask=counts, kind=signal.kind)
+            frames.append({"features": signal.weight * compared} | opacity_losses(rules, seen, kinds, counts))
+        return mean_over_frames(frames)
+
+    def _guide_losses(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        guide = self.config.guide
+        if guide is None or self.guide is None:
+            return {}
+        assert prediction.image_features is not None
+        rays, frames = self.feature_rays_of(batch), list[dict[str, Tensor]]()
+        for frame, target in enumerate(self.targets_of(rays)):
+            now = rays.steps[frame] == 0
+            maps, cameras = prediction.image_features[frame].float(), batch.cameras[frame, 0]
+            read, seen = read_pixels(maps, cameras, rays.origins[frame][now], rays.directions[frame][now])
+            compared = feature_loss(self.guide(read), target[now], mask=seen, kind=guide.kind)
+            frames.append({"images": guide.weight * compared})
         return mean_over_frames(frames)
 
     def _lidar_losses(self, signal: LidarSweepConfig, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class RayRenderConfig:
     clip: bool = True
     """Put all bins into the part of a ray that lies in the volume (ours); else many of a far camera's miss it."""
     min_weight: float = 1e-3
-    """Samples whose weight is below this carry no features."""
+    """Samples whose share of a ray's opacity is below this carry no features."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.near < self.far or min(self.proposals, self.samples) < 1 or not 0 <= self.even <= 1:
@@ -107,6 +107,9 @@ def render_rays(
     points = grid.continuous_index(rays.at(t))
     sigma = sample_trilinear(rows, grid.shape, points)[..., 0]
     weights = render_weights_from_density(sigma, bounds.diff(dim=1))
-    shown = render_features(features, grid.shape, points, weights, min_weight=config.min_weight)
+    opacity = weights.sum(dim=-1)
+    # A share of the ray's own opacity, or a ray through thin air would carry nothing at all, and be compared with that.
+    counted = torch.where(weights >= config.min_weight * opacity[:, None], weights, 0.0)
+    shown = render_features(features, grid.shape, points, counted, min_weight=torch.finfo(weights.dtype).tiny)
     thickness = (coarse[..., 0] * lengths).sum(dim=-1)
-    return Seen(shown, weights.sum(dim=-1), render_depth(weights, t, normalize=True), inside, thickness)
+    return Seen(shown, opacity, render_depth(weights, t, normalize=True), inside, thickness)
