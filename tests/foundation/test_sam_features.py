@@ -76,13 +76,14 @@ def stereo(root, focal=100.0, **faults):
 
 def test_stereo_errs_with_the_square_of_the_distance(halves):
     assert torch.equal(stereo(halves)[8:, :24], torch.full((24, 24), 5.0))
-    found = stereo(halves, noise=0.1)
+    found = stereo(halves, noise=0.1, matched_width=SIZE[1])
     near, far = (found[8:, :24] - 5).std(), (found[8:, 24:] - 40).std()
     # dz = z^2 / (f B) noise: 64 times farther off at eight times the distance.
     assert near.item() == pytest.approx(25 / 54 * 0.1, rel=0.15)
     assert far.item() == pytest.approx(1600 / 54 * 0.1, rel=0.3)
     assert not found[:8].any(), "the sky has no depth"
-    assert (stereo(halves, focal=200.0, noise=0.1)[8:, :24] - 5).std() < 0.7 * near
+    assert (stereo(halves, focal=200.0, noise=0.1, matched_width=SIZE[1])[8:, :24] - 5).std() < 0.7 * near
+    assert torch.equal(stereo(halves, noise=0.2, matched_width=2 * SIZE[1]), found), "as good on a smaller copy"
 
 
 def test_stereo_speckles_and_leaves_holes_behind_borders(halves):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from occkit.errors import ConfigError
-from occkit.nn.heads import HeightInChannelsHeadConfig, SkipVolumeHeadConfig, VolumeHeadConfig
+from occkit.nn.blocks import GroupNormConfig
+from occkit.nn.heads import ConvHeadConfig, HeightInChannelsHeadConfig, SkipVolumeHeadConfig, VolumeHeadConfig
 from occkit.nn.volumes import GroundNetConfig, VolumeNetConfig
 
 NET = VolumeNetConfig(widths=(8, 12), blocks=(1, 1), strides=(1, 2), channels=8)
@@ -71,3 +72,14 @@ def test_height_head_writes_the_columns_of_a_cell_beside_each_other():
     expected = torch.zeros(8, 8, 2)
     expected[1::2, 0::2, 1] = 1.0
     assert torch.allclose(rise, expected.expand(3, -1, -1, -1), atol=1e-5)
+
+
+def test_layers_of_a_coarse_voxel_are_scored_one_above_the_other():
+    torch.manual_seed(0)
+    head = ConvHeadConfig(hidden=4, layers=2, norm=GroupNormConfig(channels_per_group=2)).build(4, 3)
+    volume = torch.randn(1, 4, 2, 2, 3)
+    scores = head(volume, (2, 2, 6))  # as coarse as the volume but for the height, so that nothing is interpolated
+    each = head.score(head.mix(volume)).unflatten(1, (3, 2))
+    assert torch.equal(scores[..., 0::2], each[:, :, 0])
+    assert torch.equal(scores[..., 1::2], each[:, :, 1])
+    assert head(volume, (4, 4, 6)).shape == (1, 3, 4, 4, 6)

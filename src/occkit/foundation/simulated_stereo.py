@@ -38,7 +38,10 @@ class SimulatedStereoConfig:
     baseline: float = 0.54
     """Distance between the two cameras, metres (KITTI's; above 0)."""
     noise: float = 0.5
-    """Standard deviation of the disparity, pixels of the image (0..10)."""
+    """Standard deviation of the disparity, pixels of an image that is `matched_width` wide (0..10)."""
+    matched_width: int = 1241
+    """Width of the images that are matched, pixels (KITTI's; at least 1): a smaller image is a smaller copy of one, and
+    its disparity as much more exact in its own pixels."""
     speckle: float = 0.05
     """Share of the pixels that are matched anywhere between the nearest and the farthest of the image (0..1)."""
     holes: float = 1.0
@@ -50,7 +53,7 @@ class SimulatedStereoConfig:
         for name, high in {"noise": 10, "speckle": 1, "holes": 1}.items():
             if not 0.0 <= getattr(self, name) <= high:
                 raise ConfigError(f"SimulatedStereo: {name} {getattr(self, name)} must lie in 0..{high}")
-        for name in ("baseline", "step"):
+        for name in ("baseline", "step", "matched_width"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"SimulatedStereo: {name} {getattr(self, name)} must be above 0")
 
@@ -66,8 +69,8 @@ class SimulatedStereoConfig:
 
     @classmethod
     def poor(cls, root: Path) -> "SimulatedStereoConfig":
-        """Return a matcher that is off by two pixels, and anywhere in a fifth of the image."""
-        return cls(root=root, noise=2.0, speckle=0.2)
+        """Return a matcher that is off by three pixels, and anywhere in a fifth of the image."""
+        return cls(root=root, noise=3.0, speckle=0.2)
 
     def build(self) -> "SimulatedStereo":
         """Return the estimator."""
@@ -107,7 +110,8 @@ class SimulatedStereo:
             return true
         disparity = focal * config.baseline / np.where(known, true, 1.0)
         low, high = float(disparity[known].min()), float(disparity[known].max())
-        disparity = disparity + config.noise * chance(config.seed, token, camera, "disparity").normal(size=size)
+        noise = config.noise * size[1] / config.matched_width
+        disparity = disparity + noise * chance(config.seed, token, camera, "disparity").normal(size=size)
         rng = chance(config.seed, token, camera, "speckle")
         wrong = rng.random(size) < config.speckle
         disparity = np.where(wrong, rng.uniform(low, high, size), disparity)

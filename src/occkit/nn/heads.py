@@ -247,6 +247,8 @@ class ConvHeadConfig:
 
     hidden: int = 64
     """Width between."""
+    layers: int = 1
+    """Layers of a voxel that are scored apart, one above the other (ours): a road is thinner than a coarse voxel."""
     norm: NormConfig = field(default_factory=lambda: GroupNormConfig(channels_per_group=2))
     """Normalisation between."""
 
@@ -260,12 +262,14 @@ class ConvHead(nn.Module):
 
     def __init__(self, config: ConvHeadConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
+        self.layers = config.layers
         self.mix = ConvBlock(in_channels, config.hidden, norm=config.norm, dims=3)
-        self.score = nn.Conv3d(config.hidden, num_classes, 1)
+        self.score = nn.Conv3d(config.hidden, num_classes * config.layers, 1)
 
     def forward(self, volume: Float[Tensor, "b c _ _ _"], shape: tuple[int, int, int]) -> Float[Tensor, "b k x y z"]:
         """Return class scores on a grid of `shape`; interpolated where the volume is coarser than that."""
-        return resize_to(self.score(self.mix(volume)), shape)
+        scores = self.score(self.mix(volume)).unflatten(1, (-1, self.layers))  # [b, k, layers, x, y, z]
+        return resize_to(scores.movedim(2, -1).flatten(-2), shape)
 
 
 HeadConfig = (

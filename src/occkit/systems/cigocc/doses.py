@@ -45,7 +45,7 @@ def nano_gsd_clear_depth() -> Recipe:
 
 
 def nano_gsd_poor_depth() -> Recipe:
-    """`nano_gsd` with a depth that is off by two pixels of disparity, and anywhere in a fifth of the image."""
+    """`nano_gsd` with a depth that is off by three pixels of disparity, and anywhere in a fifth of the image."""
     return _dosed(nano_gsd(), "nano_gsd_poor_depth", "poor", depth=True)
 
 
@@ -111,14 +111,15 @@ def random_colours() -> Claim:
 
 
 def _colours(name: str, overlap: float, sentence: str, line: Difference) -> Claim:
-    options = ("--frames", "120", "--colour-overlap", f"{overlap:g}", "--gain-spread", "0.4")
+    options = list(CLAIM_WORLD.options)
+    options[options.index("--colour-overlap") + 1] = f"{overlap:g}"
     return Claim(
         system=f"cigocc.{name}",
         sentence=sentence,
         arms={"sd": nano_sd, "gsd": nano_gsd, "gd": nano_gd},
         lines=(line,),
         protocols=("semantickitti",),
-        world=replace(CLAIM_WORLD, options=options),
+        world=replace(CLAIM_WORLD, options=tuple(options)),
         val_frames=60,
         seeds=3,
     )

@@ -43,7 +43,8 @@ def _changed(recipe: Recipe, name: str, **changes: object) -> Recipe:
 def nano_voxformer() -> Recipe:
     """VoxFormer, small: where depth hits, through a 2D network over columns, decides who asks; others hold a token.
 
-    Its first stage has `FIRST_STEPS` of its own, so that the second has as many as the other recipes.
+    Its first stage has `FIRST_STEPS` of its own, so that the second has as many as the other recipes. The head is
+    theirs, too.
     """
     base = nano_system()
     assert base.first is not None
@@ -58,7 +59,6 @@ def nano_voxformer() -> Recipe:
         queries=TableQueriesConfig(),
         proposals=OccupancyProposalsConfig(share=0.25),
         completion=MaskTokenConfig(),
-        head=LinearHeadConfig(),
         losses=replace(base.losses, masks=0.0, first_coarse=True),
     )
     recipe = nano_of("nano_voxformer", system)

@@ -29,7 +29,7 @@ def with_levels(*, high: bool, middle: bool, low: bool, masks: float = 0.0) -> C
     """
     base = nano_system()
     assert base.first is not None
-    depth = base.views.depth if low else PriorDepthConfig(bins=NANO_BINS)
+    depth = base.views.depth if low else PriorDepthConfig(bins=NANO_BINS, scale=20.0)
     return replace(
         base,
         views=replace(base.views, present=middle, depth=depth),

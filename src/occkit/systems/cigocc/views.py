@@ -81,6 +81,9 @@ class PriorDepthConfig:
     """Depth bins."""
     rows: int = 8
     """Heights between which it is interpolated."""
+    scale: float = 1.0
+    """Multiplies what is learnt: a step moves each number by the learning rate at most, and a few hundred of them
+    leave an even distribution all but even."""
 
 
 DepthSourceConfig = GivenDepthConfig | MonoDepthConfig | StereoDepthConfig | PriorDepthConfig
@@ -198,7 +201,8 @@ class Views(nn.Module):
         size = (int(context.shape[3]), int(context.shape[4]))
         if isinstance(config, PriorDepthConfig):
             assert self.prior is not None
-            rows = F.interpolate(self.prior[None], size[0], mode="linear", align_corners=False)[0].softmax(dim=0)
+            rows = F.interpolate(config.scale * self.prior[None], size[0], mode="linear", align_corners=False)
+            rows = rows[0].softmax(dim=0)
             depth = rows[None, None, :, :, None].expand(*context.shape[:2], -1, -1, size[1])
             return Shows(context, depth, None, None, seen)
         assert isinstance(config, GivenDepthConfig)
