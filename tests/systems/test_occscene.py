@@ -11,8 +11,10 @@ from occkit.geometry import invert_pose
 from occkit.nn.image_codecs import VaeCodecConfig
 from occkit.nn.noise_level import HearsNoise
 from occkit.samples import Batch, Occupancy, collate
-from occkit.systems import occscene
+from occkit.systems import monoscene, occscene
+from occkit.systems.cigocc.variants import with_levels
 from occkit.systems.lift import LiftConfig
+from occkit.systems.occscene import recipes, variants
 from occkit.systems.occscene.stages import (
     AlignConfig,
     ApartConfig,
@@ -499,3 +501,37 @@ def test_a_latent_diffusion_model_learns_and_draws(batch):
         model.eval(), "a street", batch.cameras[0], sampling=occscene.SamplingConfig(steps=1), seed=0
     )
     assert drawn.images.shape == (2, 2, 3, 32, 88)
+
+
+@pytest.mark.parametrize("name", ["monoscene", "cigocc"])
+def test_perception_may_be_any_system_that_reads_images(name, batch):
+    grid = batch.grid
+    if name == "monoscene":
+        perception = replace(monoscene.debug().system, taxonomy="semantickitti", grid=grid)
+    else:
+        perception = replace(with_levels(high=False, middle=True, low=False), grid=grid)
+    model = build(MutualConfig(sources=ESTIMATES), perception=perception)
+    awaken(model)
+    found = step(model, batch)
+    assert all(value.isfinite() for value in found.values())
+    assert {"generation"} < set(found)
+    assert any(key.startswith("clean_") for key in found)
+    assert any(key.startswith("occupancy_") for key in found), "it learns from estimates"
+    learnt = [p.grad is not None and bool(p.grad.any()) for p in model.perception.parameters() if p.requires_grad]
+    assert sum(learnt) > 0.8 * len(learnt)
+    model.eval()
+    sampling = occscene.SamplingConfig(steps=2)
+    drawn = occscene.generate(model, "a street with cars", batch.cameras[0], sampling=sampling, seed=0)
+    assert drawn.probabilities.shape == (2, 20, *grid.shape)
+
+
+def test_rivals_differ_in_the_alignment_alone():
+    for place in ("street", "room"):
+        own = recipes.nano_align(place)
+        for make in (variants.concat, variants.attention, variants.control, variants.seeing):
+            rival = make(place)
+            assert rival.system.alignment.encoding == own.system.alignment.encoding
+            assert replace(rival.system, alignment=own.system.alignment) == own.system
+            assert replace(rival, name=own.name, system=own.system) == own
+            sizes = [sum(p.numel() for p in r.system.build().denoiser.alignments.parameters()) for r in (own, rival)]
+            assert sizes[1] == pytest.approx(sizes[0], rel=0.05)

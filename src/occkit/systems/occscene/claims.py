@@ -9,6 +9,7 @@ from occkit.systems.occscene.variants import (
     attention,
     augmented,
     concat,
+    control,
     detached,
     flat,
     further,
@@ -17,6 +18,7 @@ from occkit.systems.occscene.variants import (
     offline,
     offline_pseudo,
     reader,
+    seeing,
     text,
 )
 from occkit.training.claim import Claim, Difference, Line, World
@@ -57,19 +59,31 @@ def rooms_quick() -> Claim:
 
 
 def effects() -> Claim:
-    """Outdoors, what the gate and the gradients between the two are worth; goes on in the folder of `claim`."""
+    """Outdoors, what gate and gradients between the two are worth, and further ways for the occupancy to come in.
+
+    Goes on in the folder of `claim`. That the dual alignment hears the latent, too, has no line: it is a finding.
+    """
     whole = claim()
     arms = {name: whole.arms[name] for name in ("reader", "apart", "align", "mutual")}
-    arms |= {"flat": partial(_few, flat, "street"), "detached": partial(_few, detached, "street")}
+    further_arms = {"flat": flat, "detached": detached, "control": control, "seeing": seeing}
+    arms |= {name: partial(_few, make, "street") for name, make in further_arms.items()}
     miou = "occ3d.miou"
     return replace(
         whole,
         system="occscene.effects",
-        sentence="Losses on estimates that weigh less the noisier these are, and gradients both ways, help perception.",
+        sentence=(
+            "Losses on estimates that weigh less the noisier these are, and gradients both ways, help perception; dual "
+            "alignment draws better than a branch of a ControlNet's type."
+        ),
         arms=arms,
-        starts={"align": ("apart",)} | dict.fromkeys(("mutual", "flat", "detached"), ("align",)),
-        lines=tuple(Difference(arm="mutual", baseline=other, metric=miou) for other in ("flat", "detached")),
-        judging=Judging(reader="reader", arms=("align", "mutual")),
+        starts=dict.fromkeys(("align", "control", "seeing"), ("apart",))
+        | dict.fromkeys(("mutual", "flat", "detached"), ("align",)),
+        lines=(
+            *(Difference(arm="mutual", baseline=other, metric=miou) for other in ("flat", "detached")),
+            Difference(arm="control", baseline="align", metric="drawn.kernel"),
+            Difference(arm="align", baseline="control", metric="drawn.consistency"),
+        ),
+        judging=Judging(reader="reader", arms=tuple(name for name in arms if name not in ("reader", "apart"))),
     )
 
 

@@ -5,7 +5,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from occkit.nn.alignment import AlignmentConfig, ConcatAlignmentConfig, CrossAttentionAlignmentConfig
+from occkit.nn.alignment import (
+    AlignmentConfig,
+    ConcatAlignmentConfig,
+    ControlAlignmentConfig,
+    CrossAttentionAlignmentConfig,
+    DualAlignmentConfig,
+    TokensConfig,
+)
 from occkit.systems.lift import MIRROR
 from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
 from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, OfflineConfig, StageConfig
@@ -73,10 +80,11 @@ def text(place: Place) -> Recipe:
 
 
 def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
-    """Stage 1 with another way for the occupancy to come in."""
-    recipe = nano_align(place)
-    system = replace(nano_system(place, AlignConfig()), alignment=alignment)
-    return replace(recipe, name=f"{recipe.name}_{name}", system=system)
+    """Stage 1 with another way for the occupancy to come in, which is lifted along the cameras as in `nano_align`."""
+    recipe, system = nano_align(place), nano_system(place, AlignConfig())
+    assert system.alignment is not None
+    alignment = replace(alignment, encoding=system.alignment.encoding)
+    return replace(recipe, name=f"{recipe.name}_{name}", system=replace(system, alignment=alignment))
 
 
 JITTER = replace(MIRROR, flip_y=0.0, brightness=0.3, contrast=0.3)
@@ -89,6 +97,10 @@ concat = partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig(hidd
 """Occupancy beside the latent; as many parameters as the dual alignment, within 1 %."""
 attention = partial(aligned_by, name="attention", alignment=CrossAttentionAlignmentConfig())
 """The latent asks the occupancy."""
+control = partial(aligned_by, name="control", alignment=ControlAlignmentConfig())
+"""A branch of a ControlNet's type."""
+seeing = partial(aligned_by, name="seeing", alignment=DualAlignmentConfig(tokens=TokensConfig(sees_latent=True)))
+"""Dual alignment whose scan hears the latent, as its rivals do and the paper's figure does not."""
 
 
 def _named(make: Callable[[Place], Recipe]) -> tuple[RecipeFunction, RecipeFunction]:
@@ -117,3 +129,5 @@ nano_street_detached, nano_room_detached = _named(detached)
 nano_street_text, nano_room_text = _named(text)
 nano_street_align_concat, nano_room_align_concat = _named(concat)
 nano_street_align_attention, nano_room_align_attention = _named(attention)
+nano_street_align_control, nano_room_align_control = _named(control)
+nano_street_align_seeing, nano_room_align_seeing = _named(seeing)
