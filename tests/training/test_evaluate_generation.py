@@ -8,11 +8,15 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
+from occkit import cli
 from occkit.data import DataConfig, open_dataset
 from occkit.errors import ConfigError, DataError
 from occkit.systems import lift, occscene
+from occkit.systems.occscene import variants
+from occkit.training.checkpoint import save_pretrained
 from occkit.training.claim import Claim, Difference
 from occkit.training.evaluate_generation import Judging, evaluate_generation
+from occkit.training.feature_networks import ScriptedFeatures
 from occkit.training.word_judge import (
     WordJudgeConfig,
     shown_words,
@@ -34,7 +38,7 @@ class Photographer(torch.nn.Module):
         super().__init__()
         self.samples = {dataset.sample(i).caption: dataset.sample(i) for i in range(len(dataset))}
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.dark, self.asked = dark, []
+        self.dark, self.asked, self.stops = dark, [], False
 
     def forward(self, batch):
         raise NotImplementedError
@@ -45,6 +49,7 @@ class Photographer(torch.nn.Module):
             self.asked.append((prompt, cameras.height, steps, seed, guidance))
         samples = [self.samples[prompt] for prompt in prompts]
         images = torch.stack([sample.images for sample in samples])
+        images = images[:, :1].expand_as(images) if self.stops else images
         return (images // 20 if self.dark else images), torch.stack([s.occupancy.semantics for s in samples])
 
 
@@ -68,7 +73,7 @@ class Reader(torch.nn.Module):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("worlds") / "front"
-    generate(replace(PRESETS["front-nano"], frames=1), root, num_scenes=30, seed=5)
+    generate(replace(PRESETS["front-nano"], frames=2), root, num_scenes=30, seed=5)
     return root
 
 
@@ -76,10 +81,18 @@ def frames(world, split):
     return open_dataset(world, split=split, config=DataConfig(image_size=SIZE, load_depth=False))
 
 
-def judged(world, model, reader, keep, **changes):
+def judged(world, model, reader, keep, network=None, **changes):
     config = replace(Judging(reader="reader", arms=(), frames=6, steps=3, judge=SMALL), **changes)
     return evaluate_generation(
-        model, reader, frames(world, "val"), frames(world, "train"), config, protocol="occ3d", keep=keep, seed=9
+        model,
+        reader,
+        frames(world, "val"),
+        frames(world, "train"),
+        config,
+        protocol="occ3d",
+        keep=keep,
+        network=network,
+        seed=9,
     )
 
 
@@ -151,6 +164,103 @@ def test_drawings_of_an_untrained_model_are_judged_too(world, tmp_path):
     found = judged(world, model, model, tmp_path, frames=2, steps=1)
     assert found["consistency"] == pytest.approx(1.0), "what it drew is what it reads in its own images"
     assert all(np.isfinite(value) for value in found.values())
+
+
+class Corners(torch.nn.Module):
+    """A stand-in for Inception: the means of the quarters of an image."""
+
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        found = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
+        return found if return_features else found.softmax(dim=1)
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    path = tmp_path / "corners.pt"
+    torch.jit.save(torch.jit.script(Corners()), str(path))
+    return path
+
+
+def test_distances_may_be_those_of_a_network_that_the_user_has(world, tmp_path, scripted):
+    network = ScriptedFeatures(scripted)
+    assert network.name.startswith("corners.pt (")
+    held_out = frames(world, "val")
+    reader = Reader(held_out)
+    found = judged(world, Photographer(held_out), reader, tmp_path, network=network)
+    dark = judged(world, Photographer(held_out, dark=True), reader, tmp_path, network=network)
+    assert found["frechet"] == pytest.approx(0.0, abs=1e-3)
+    images = torch.stack([sample.images[0, 0] for sample in (held_out.spread(6).sample(i) for i in range(6))])
+    moved = network.features(images).mean(axis=0) - network.features(images // 20).mean(axis=0)
+    assert dark["frechet"] > np.square(moved).sum() > 1000
+    assert found["words"] == judged(world, Photographer(held_out), reader, tmp_path)["words"]
+    assert "video_frechet" not in found
+
+
+def test_clips_are_also_compared_as_a_whole(world, tmp_path):
+    clips = open_dataset(world, split="val", config=DataConfig(image_size=SIZE, load_depth=False, num_past=1))
+    training = open_dataset(world, split="train", config=DataConfig(image_size=SIZE, load_depth=False, num_past=1))
+    reader = Reader(frames(world, "val"))
+    config = Judging(reader="reader", arms=(), frames=6, steps=3, judge=SMALL)
+    model = Photographer(clips)
+    found = evaluate_generation(model, reader, clips, training, config, protocol="occ3d", keep=tmp_path)
+    assert found["video_frechet"] == pytest.approx(0.0, abs=1e-6)
+    model.stops = True
+    frozen = evaluate_generation(model, reader, clips, training, config, protocol="occ3d", keep=tmp_path)
+    assert frozen["frechet"] == found["frechet"], "each image is still a photograph"
+    assert frozen["video_frechet"] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "no such file"),
+        ("bytes", "no TorchScript module"),
+        ("shape", "expected features"),
+        ("call", "failed"),
+    ],
+)
+def test_a_network_that_gives_no_features_is_named(tmp_path, scripted, damage, message):
+    path = tmp_path / "wrong.pt"
+    if damage == "bytes":
+        path.write_bytes(scripted.read_bytes()[:100])
+    elif damage != "missing":
+        wrong = torch.nn.Flatten() if damage == "call" else Grey()
+        torch.jit.save(torch.jit.script(wrong), str(path))
+    with pytest.raises(DataError, match=message) as caught:
+        ScriptedFeatures(path).features(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    assert "wrong.pt" in str(caught.value)
+    assert "return_features=True" in str(caught.value)
+
+
+class Grey(torch.nn.Module):
+    """Gives a map and no vector."""
+
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        return images.float().mean(dim=1) if return_features else images.float()
+
+
+def test_drawings_are_judged_from_the_command_line(world, tmp_path, scripted, monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    for name, recipe in (("drawer", occscene.nano_street()), ("reader", variants.reader("street"))):
+        save_pretrained(recipe.system.build(), recipe, tmp_path / name)
+    quick = lambda config, *rest: train_judge(SMALL, *rest)  # noqa: E731
+    monkeypatch.setattr("occkit.training.evaluate_generation.train_judge", quick)
+    command = ["evaluate", str(tmp_path / "drawer"), "--data", str(world), "--drawn-frames", "2"]
+    drawn = ["--drawings", str(tmp_path / "reader"), "--json", str(tmp_path / "scores.json")]
+    assert cli.main([*command, *drawn, "--network", str(scripted)]) == 0
+    said = capsys.readouterr().out
+    assert "Drawings for 2 texts; distances on the features of corners.pt (" in said
+    found = json.loads((tmp_path / "scores.json").read_text())["drawings"]
+    assert found["network"] in said
+    assert {"frechet", "kernel", "words", "consistency"} <= set(found)
+    for wrong, message in (
+        ([*command, "--network", "x.pt"], "--network goes with --drawings"),
+        ([*command[:-1], "1", *drawn], "at least 2"),
+        (["evaluate", "--predictions", "x", "--data", "y", *drawn], "--drawings needs a run"),
+    ):
+        assert cli.main(wrong) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_what_cannot_be_judged_is_said(world, tmp_path):

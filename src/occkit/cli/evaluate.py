@@ -53,6 +53,14 @@ class Args:
     """Also score how words find LiDAR points in a run: those of a generated world, or with a FOLDER POP-3D's."""
     retrieval_trilinear: bool = False
     """Interpolate between voxels for a point's score; else it is that of the voxel the point lies in."""
+    drawings: Path | None = None
+    """Also judge what a run draws for the texts of held-out frames; give the run that reads its images, trained on
+    photographs alone."""
+    drawn_frames: int = 100
+    """With --drawings: how many, evenly spread."""
+    network: Path | None = None
+    """With --drawings: a TorchScript file whose features distances are measured on, such as Inception's for FID; else
+    those of a small network trained on the photographs of --data."""
     per_class: bool = False
     """Also print a table of the classes."""
     engine: Literal["local", "ray"] = "local"
@@ -84,6 +92,7 @@ def main(argv: list[str]) -> int:
     evaluator, prior = _evaluate(args, engine)
     depth = _evaluate_depth(args) if args.depth else None
     parts = _evaluate_visibility(args) if args.visibility else None
+    drawings = None if args.drawings is None else _evaluate_drawings(args, args.drawings)
     if not process_state().is_main_process:
         return 0
     report = evaluator.report()
@@ -97,6 +106,9 @@ def main(argv: list[str]) -> int:
     if parts is not None:
         _print_visibility(parts)
         report["visibility"] = dict[str, object](parts)
+    if drawings is not None:
+        _print_drawings(drawings)
+        report["drawings"] = drawings
     if retrieval is not None:
         _print_retrieval(retrieval)
         report["retrieval"] = retrieval
@@ -118,14 +130,21 @@ def _usage_problem(args: Args) -> str | None:
         return "--depth needs a run: predictions hold no depth"
     if args.visibility and args.run is None:
         return "--visibility needs a run: predictions say nothing of the image"
+    if args.drawings is not None and args.run is None:
+        return "--drawings needs a run: predictions draw nothing"
+    if args.drawings is None and args.network is not None:
+        return "--network goes with --drawings"
+    if args.drawn_frames < 2:
+        return f"--drawn-frames must be at least 2, got {args.drawn_frames}"
     if args.retrieval is not None and args.run is None:
         return "--retrieval needs a run: predictions hold no words"
     if args.retrieval is not None and len(args.retrieval) > 1:
         return f"--retrieval takes one folder, got {len(args.retrieval)}"
     if args.retrieval_trilinear and args.retrieval is None:
         return "--retrieval-trilinear goes with --retrieval"
-    if args.engine == "ray" and (args.depth or args.visibility or args.retrieval is not None):
-        return "--engine ray scores protocols; give --depth, --visibility and --retrieval in a call without it"
+    others = (args.depth, args.visibility, args.retrieval is not None, args.drawings is not None)
+    if args.engine == "ray" and any(others):
+        return "--engine ray scores protocols; give --depth, --visibility, --retrieval, --drawings in a call without it"
     if args.origins is not None and args.labels is None:
         return "--origins goes with --labels; a data set has its own"
     return None
@@ -221,6 +240,36 @@ def _evaluate_visibility(args: Args) -> dict[str, dict[str, Any]]:
     return evaluate_visibility(model, dataset, protocol=args.protocol[0], progress=True)
 
 
+def _evaluate_drawings(args: Args, reader: Path) -> dict[str, Any]:
+    """Return what the drawings of a run are worth, and by which network."""
+    from dataclasses import replace
+
+    from occkit.data.datasets import open_dataset
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.evaluate_generation import Judging, evaluate_generation
+    from occkit.training.feature_networks import ScriptedFeatures
+    from occkit.training.processes import process_device, process_state
+
+    assert args.run is not None
+    assert args.data is not None
+    if not process_state().is_main_process:
+        return {}
+    network = None if args.network is None else ScriptedFeatures(args.network)
+    model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
+    reads, _ = from_pretrained(str(reader), code=args.code, device=process_device())
+    still = replace(recipe.data, load_depth=False)
+    held_out = open_dataset(args.data, split=args.split, config=still)
+    training = open_dataset(args.data, split="train", config=still)
+    training.withheld = frozenset(training.tokens)
+    config = Judging(reader=str(reader), arms=(), frames=args.drawn_frames)
+    keep, protocol = args.data / "judge", args.protocol[0]
+    scores = evaluate_generation(
+        model, reads, held_out, training, config, protocol=protocol, keep=keep, network=network
+    )
+    name = "WordJudge, trained on the photographs of --data" if network is None else network.name
+    return {"network": name, "frames": min(args.drawn_frames, len(held_out)), **scores}
+
+
 def _evaluate_retrieval(args: Args, folders: tuple[Path, ...]) -> dict[str, Any]:
     """Return how well words find LiDAR points in a run, beside the image features it learnt from."""
     from occkit.data.datasets import open_dataset
@@ -281,6 +330,13 @@ def _print_visibility(parts: dict[str, dict[str, Any]]) -> None:
     for part, entry in parts.items():
         shown = "  ".join(f"{figure} {_percent(value)}" for figure, value in _figures(entry))
         print(f"{part:<9} {shown}")
+
+
+def _print_drawings(drawings: dict[str, Any]) -> None:
+    print(f"Drawings for {drawings['frames']} texts; distances on the features of {drawings['network']}:")
+    for name, value in drawings.items():
+        if isinstance(value, float):
+            print(f"  {name:<25} {value:.4g}")
 
 
 def _print_depth(depth: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from occkit.data.frames import FrameDataset
 from occkit.errors import ConfigError, DataError
 from occkit.metrics import Evaluator
-from occkit.metrics.generation import FeatureSet, compare
+from occkit.metrics.generation import FeatureSet, compare, frechet_distance, kernel_distance
 from occkit.samples import Batch, Occupancy, Sample, collate
+from occkit.training.feature_networks import FeatureNetwork, JudgeFeatures
 from occkit.training.system import DrawsScenes, predict
 from occkit.training.word_judge import WordJudge, WordJudgeConfig, shown_words, train_judge, word_scores
 
@@ -49,8 +50,9 @@ class Judging:
 class _Scenes:
     """Drawn scenes beside the photographs whose text they were drawn from."""
 
-    photographs: list[UInt8[Tensor, "3 h w"]]
-    drawn: list[UInt8[Tensor, "3 h w"]]
+    photographs: list[UInt8[Tensor, "t 3 h w"]]
+    """Of the first camera, as many frames as were drawn; time 0 is now."""
+    drawn: list[UInt8[Tensor, "t 3 h w"]]
     captions: list[str]
     consistent: Evaluator
     """What the reader reads in the drawn images, against the occupancy that was drawn with them."""
@@ -67,6 +69,7 @@ def evaluate_generation(
     *,
     protocol: str,
     keep: Path,
+    network: FeatureNetwork | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Return the scores of what a model draws for the texts and cameras of held-out frames.
@@ -79,28 +82,32 @@ def evaluate_generation(
         config: how.
         protocol: under which the reader's occupancy is compared.
         keep: folder for the weights of judges, so that all arms of a world have one judge.
+        network: whose features distances are measured on; None is the judge.
         seed: of the drawings.
 
     Returns:
-        `frechet`, `kernel`, `nearest`, `diversity` and `diversity_of_photographs` on the judge's features; `words` and
+        `frechet`, `kernel`, `nearest`, `diversity` and `diversity_of_photographs` on the network's features; of clips
+        also `video_frechet` and `video_kernel`, on the features of their frames one after the other; `words` and
         `words_of_photographs` (0.5 is chance); `consistency` and `layout`, mIoU of what is read in the images against
         what was drawn with them, and against the frames' labels.
 
     Raises:
         ConfigError: if the model does not draw.
-        DataError: if frames have no captions, or captions with nothing to tell apart.
+        DataError: if frames have no captions, or captions with nothing to tell apart; as the network does.
     """
     if not isinstance(model, DrawsScenes):
         raise ConfigError(f"{type(model).__name__} does not draw; judge a run of occscene")
     photographs, captions = _photographs(training)
     judge = train_judge(config.judge, photographs, captions, keep)
     scenes = _draw(model, reader, held_out.spread(config.frames), config, protocol=protocol, seed=seed)
-    name = f"WordJudge {config.judge.widths} at {photographs.shape[2]} x {photographs.shape[3]}"
-    real, drawn = torch.stack(scenes.photographs), torch.stack(scenes.drawn)
-    sets = [FeatureSet(network=name, values=_features(judge, images)) for images in (drawn, real, photographs)]
+    if network is None:
+        network = JudgeFeatures(judge, (int(photographs.shape[2]), int(photographs.shape[3])))
+    clips = [torch.stack(images) for images in (scenes.drawn, scenes.photographs)]
+    drawn, real = (images[:, 0] for images in clips)
+    sets = [FeatureSet(network=network.name, values=network.features(images)) for images in (drawn, real, photographs)]
     scores = compare(*sets)
     shown = shown_words(scenes.captions, judge.words)
-    return {
+    return _video_scores(network, clips) | {
         "frechet": scores.frechet,
         "kernel": scores.kernel,
         "nearest": scores.nearest,
@@ -111,6 +118,19 @@ def evaluate_generation(
         "consistency": _miou(scenes.consistent, protocol),
         "layout": _miou(scenes.labelled, protocol),
     }
+
+
+def _video_scores(network: FeatureNetwork, clips: list[UInt8[Tensor, "n t 3 h w"]]) -> dict[str, float]:
+    """Return the distances between drawn clips and photographed ones; of single images there are none."""
+    times = int(clips[0].shape[1])
+    if times == 1:
+        return {}
+    name = f"{times} frames, {network.name}"
+    sets = [
+        FeatureSet(network=name, values=network.features(images.flatten(0, 1)).reshape(len(images), -1))
+        for images in clips
+    ]
+    return {"video_frechet": frechet_distance(*sets), "video_kernel": kernel_distance(*sets)}
 
 
 def _photographs(dataset: FrameDataset) -> tuple[UInt8[Tensor, "n 3 h w"], list[str]]:
@@ -151,8 +171,8 @@ def _draw(
             if sample.occupancy is None:
                 raise DataError(dataset.root, f"frame {sample.token} has no label", "judge frames that have one")
             labelled.add(sample.token, read, sample.occupancy)
-            scenes.photographs.append(sample.images[0, 0])
-            scenes.drawn.append(images[i, 0, 0].cpu())
+            scenes.photographs.append(sample.images[: images.shape[1], 0])
+            scenes.drawn.append(images[i, :, 0].cpu())
             scenes.captions.append(captions[i])
     return scenes
 
@@ -166,11 +186,6 @@ def _read(reader: nn.Module, sample: Sample, images: UInt8[Tensor, "t n 3 h w"])
         tokens=batch.tokens, images=images[None], cameras=batch.cameras, grid=batch.grid, taxonomy=batch.taxonomy
     )
     return predict(reader, seen.to(device)).semantics()[0].cpu().numpy()
-
-
-@torch.no_grad()
-def _features(judge: WordJudge, images: UInt8[Tensor, "n 3 h w"]) -> np.ndarray:
-    return np.concatenate([judge.features(part).numpy() for part in images.split(_AT_ONCE)])
 
 
 @torch.no_grad()

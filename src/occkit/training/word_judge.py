@@ -49,7 +49,7 @@ class WordJudge(nn.Module):
 
     def __init__(self, config: WordJudgeConfig, words: Sequence[str]) -> None:
         super().__init__()
-        self.words = tuple(words)
+        self.words, self.widths = tuple(words), config.widths
         stages = len(config.widths)
         self.backbone = SmallConvNetConfig(
             widths=config.widths, blocks=(1,) * stages, out_stages=(stages - 1,), norm=GroupNormConfig()
