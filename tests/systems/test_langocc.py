@@ -8,7 +8,8 @@ import torch
 
 from occkit.errors import ConfigError
 from occkit.foundation import LANGOCC_PROMPTS, STREET_PROMPTS, ClipTextConfig, SimulatedTextConfig
-from occkit.geometry import Cameras, Rays, VoxelGrid
+from occkit.geometry import Cameras, Rays, VoxelGrid, camera_rays
+from occkit.geometry.rays import pixel_grid
 from occkit.losses.language import feature_loss
 from occkit.nn.subspace import SvdSubspaceConfig
 from occkit.samples import collate
@@ -21,6 +22,7 @@ from occkit.systems.langocc import (
     class_logits,
     render_rays,
 )
+from occkit.systems.langocc.guide import ImageGuideConfig, read_pixels
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
 from occkit.training.system import AnswersWords, RendersDepth
 
@@ -235,6 +237,46 @@ def test_the_comparison_has_a_weight(batch):
         for extra in ({}, {"signal": signal})
     )
     assert heavy == pytest.approx(10 * plain)
+
+
+def test_the_images_are_taught_what_their_pixels_show(batch):
+    model = built(guide=ImageGuideConfig(weight=2.0))
+    model.train()
+    found = model.loss(model(batch), batch)
+    assert set(found) == {"features", "emptiness", "images"}
+    heavier = built(guide=ImageGuideConfig(weight=4.0)).train()
+    assert heavier.loss(heavier(batch), batch)["images"].item() == pytest.approx(2 * found["images"].item())
+    found["images"].backward()
+    assert all(parameter.grad is not None for parameter in model.guide.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in model.encoder.backbone.parameters() if p.ndim > 1)
+    assert all(p.grad is None for p in model.language.parameters()), "no ray in between"
+    with pytest.raises(ConfigError, match="weight must be positive"):
+        ImageGuideConfig(weight=0.0)
+
+
+def test_rays_of_the_present_find_the_pixel_that_they_go_through(make_sample):
+    sample = make_sample(grid=langocc.debug().system.grid, taxonomy=OCC3D, size=(32, 88), seed=3)
+    cameras = sample.cameras[0]
+    count = len(sample.images[0])
+    # A map of two channels that says where in its image each pixel lies, and in which one.
+    places = pixel_grid(32, 88).unflatten(0, (32, 88)).permute(2, 0, 1)
+    number = torch.arange(count)[:, None, None, None].expand(-1, 1, 32, 88)
+    maps = torch.cat([places.expand(count, -1, -1, -1), number.float()], dim=1)
+    pixels = torch.tensor([[10.3, 5.6], [70.2, 20.1]])
+    rays = camera_rays(cameras, pixels.expand(count, -1, -1), unit=True)
+    found, seen = read_pixels(maps, cameras, rays.origins.flatten(0, 1), rays.directions.flatten(0, 1))
+    assert seen.all()
+    assert torch.allclose(found[:, :2], pixels.repeat(count, 1), atol=1e-2)
+    assert torch.equal(found[:, 2].round().long(), torch.arange(count).repeat_interleave(2))
+    behind = read_pixels(maps[:1], cameras[:1], rays.origins[0], -rays.directions[0])
+    assert not behind[1].any()
+
+
+def test_faint_rays_carry_what_little_they_meet():
+    density, features = slab(4.0, 8.0, density=1e-5)
+    seen = render_rays(RayRenderConfig(proposals=32, samples=48), density, features, GRID, along_x(0.1))
+    assert 0 < seen.opacity.item() < 1e-3
+    assert (seen.features / seen.opacity[:, None]).item() == pytest.approx(seen.depth.item(), rel=0.05)
 
 
 def test_few_channels_do_not_decide_what_the_sky_is(batch):

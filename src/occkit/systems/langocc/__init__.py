@@ -25,6 +25,7 @@ from occkit.systems.langocc.colours import (
     spherical_harmonics,
 )
 from occkit.systems.langocc.field import Field, FieldConfig
+from occkit.systems.langocc.guide import ImageGuideConfig
 from occkit.systems.langocc.network import LangOcc, LangOccConfig, LanguageRaysConfig, LidarSweepConfig
 from occkit.systems.langocc.rays import RayRulesConfig
 from occkit.systems.langocc.recipes import (
@@ -45,7 +46,7 @@ from occkit.systems.langocc.rendering import RayRenderConfig, Seen, render_rays
 from occkit.systems.langocc.text import TextConfig, class_logits, occupancy_logits
 from occkit.systems.langocc.variants import (
     nano_arccos,
-    nano_cosine,
+    nano_guided,
     nano_lidar_pixels,
     nano_movers,
     nano_mse,
@@ -69,6 +70,7 @@ __all__ = [
     "FieldConfig",
     "FreeColourConfig",
     "HarmonicColourConfig",
+    "ImageGuideConfig",
     "LangOcc",
     "LangOccConfig",
     "LanguageRaysConfig",
@@ -86,7 +88,7 @@ __all__ = [
     "losses",
     "nano",
     "nano_arccos",
-    "nano_cosine",
+    "nano_guided",
     "nano_horizon_0",
     "nano_horizon_1",
     "nano_horizon_4",
