@@ -151,8 +151,29 @@ def step_rows(taught: Recipe, plain: Recipe, *, repeats: int = 7) -> list[Row]:
     return overhead(NAME, what, _step_of(taught), _step_of(plain), at_most=AT_MOST, shapes=shapes, repeats=repeats)
 
 
+def latency_rows(taught: Recipe, plain: Recipe, *, repeats: int = 9) -> list[Row]:
+    """Measure the prediction of a frame by a network that masks taught beside one that they did not: the same work."""
+
+    def prediction_of(recipe: Recipe) -> Callable[[], object]:
+        torch.manual_seed(0)
+        module, batch = build_system(recipe.system).eval(), taught_batch(recipe, 0)
+
+        def one() -> object:
+            with torch.inference_mode():
+                return predict(module, batch).semantics()
+
+        return one
+
+    assert isinstance(taught.system, cigocc.CigOccConfig)
+    shapes = f"1 x {taught.data.image_size} images -> {'x'.join(map(str, taught.system.grid.shape))} voxels"
+    what = "{} of a prediction after masks as teachers; plain: without them"
+    return overhead(
+        NAME, what, prediction_of(taught), prediction_of(plain), at_most=AT_MOST, shapes=shapes, repeats=repeats
+    )
+
+
 def run() -> list[Row]:
-    """Measure sampling, attention and a step."""
+    """Measure sampling, attention, a step and a prediction."""
     torch.manual_seed(0)
-    sizes = Sizes()
-    return [*depth_rows(sizes), *volume_rows(sizes), *step_rows(cigocc.nano(), cigocc.nano_gsd())]
+    sizes, taught, plain = Sizes(), cigocc.nano(), cigocc.nano_gsd()
+    return [*depth_rows(sizes), *volume_rows(sizes), *step_rows(taught, plain), *latency_rows(taught, plain)]

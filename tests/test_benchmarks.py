@@ -146,9 +146,10 @@ def test_cigocc_is_measured_at_any_size():
     assert [row.name for row in rows] == ["cigocc"] * 3
     assert rows[0].extra["difference"] < 1e-5
     debug = cigocc.cigocc.debug()
-    steps = cigocc.step_rows(debug, debug, repeats=1)
-    assert [row.target for row in steps] == ["<= 1.05x the plain step"] * 2
+    steps = [*cigocc.step_rows(debug, debug, repeats=1), *cigocc.latency_rows(debug, debug, repeats=1)]
+    assert [row.target for row in steps] == ["<= 1.05x the plain step"] * 4
     assert all(row.ours > 0 for row in steps)
+    assert "prediction" in steps[2].what
 
 
 def test_drawing_is_measured_at_any_size():
