@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SimulatedSamFeaturesConfig,
         SimulatedStereoConfig,
     )
+    from occkit.training.look import Looked
 
     T = TypeVar("T", SimulatedDepthConfig, SimulatedStereoConfig, SimulatedLabellerConfig, SimulatedSamFeaturesConfig)
 
@@ -43,8 +44,11 @@ class Args:
     """Part of the data set: inputs are needed wherever the network is asked."""
     cameras: tuple[str, ...] | None = None
     """Cameras to look at; those of the data set by default (SemanticKITTI: image_2)."""
-    depth: Literal["none", "stereo", "mono"] = "none"
-    """Write depth maps: of a stereo matcher's stand-in (worlds only), or of a network for single images."""
+    depth: Literal["none", "stereo", "mono", "run"] = "none"
+    """Write depth maps: of a stereo matcher's stand-in (worlds only), of a network for single images, or of a run."""
+    depth_run: str | None = None
+    """With --depth run: run or model folder whose network scores depth in images, such as one of cigocc.nano_stereo or
+    of lift."""
     masks: bool = False
     """Write classes of pixels."""
     features: bool = False
@@ -81,7 +85,9 @@ def main(argv: list[str]) -> int:
 
     frames = open_dataset(args.data, split=args.split, config=DataConfig(cameras=args.cameras, load_depth=False))
     found: dict[str, Looked] = {}
-    if args.depth != "none":
+    if args.depth == "run":
+        found["depth"] = _depth_of_run(args)
+    elif args.depth != "none":
         found["depth"] = write_depth(_depth(args, frames), frames, args.out / "depth")
     if args.masks:
         found["masks"] = write_masks(_labeller(args, frames), frames, args.out / "masks")
@@ -101,6 +107,31 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _depth_of_run(args: Args) -> "Looked":
+    from dataclasses import replace
+
+    from occkit.data.datasets import open_dataset
+    from occkit.data.frames import DataConfig
+    from occkit.training.checkpoint import from_pretrained
+    from occkit.training.look import write_depth_of_run
+    from occkit.training.processes import chosen_device
+
+    if args.depth_run is None:
+        raise ConfigError("--depth run needs --depth-run RUN, whose network scores depth")
+    if args.cameras is not None:
+        raise ConfigError("--cameras: the run knows its own, and looks at those; leave it out with --depth run")
+    model, recipe = from_pretrained(args.depth_run, device=chosen_device(args.device))
+    seen = open_dataset(args.data, split=args.split, config=replace(recipe.data, load_depth=False))
+    stored = DataConfig(cameras=seen.camera_names, load_depth=False)
+    return write_depth_of_run(
+        model,
+        seen,
+        open_dataset(args.data, split=args.split, config=stored),
+        args.out / "depth",
+        name=recipe.name,
+    )
+
+
 def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
     from dataclasses import replace
 
@@ -113,8 +144,9 @@ def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
         return replace(_stand_in(SimulatedDepthConfig, args, frames), seed=args.seed).build()
     if args.depth == "stereo":
         raise ConfigError(
-            "--depth stereo: no stereo network comes with occkit; write its maps to <out>/depth/<token>/<camera>.png "
-            "(256 times the metres) or take VoxFormer's sequences/<sequence>/<frame>.npy"
+            "--depth stereo: no trained stereo network comes with occkit; train one (cigocc.nano_stereo) and give its "
+            "run with --depth run, write maps to <out>/depth/<token>/<camera>.png (256 times the metres), or take "
+            "VoxFormer's sequences/<sequence>/<frame>.npy"
         )
     if args.depth_weights is None:
         raise ConfigError("--teacher hf --depth mono needs --depth-weights FOLDER")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from occkit.errors import ConfigError
 from occkit.geometry import Cameras
+from occkit.nn.depth import DepthBins
 from occkit.samples import Batch, Prediction
 
 
@@ -38,6 +39,16 @@ class RendersDepth(Protocol):
 
     def render_depth(self, prediction: Prediction, batch: Batch) -> Tensor:
         """Return z-depth `[b, n, h, w]` at the pixels of the current images, metres, from a prediction of the batch."""
+        ...
+
+
+@runtime_checkable
+class ScoresDepth(Protocol):
+    """A method one part of which scores how far away the cells of images are (`Prediction.depth_logits`)."""
+
+    @property
+    def depth_bins(self) -> DepthBins:
+        """What the scores are of."""
         ...
 
 

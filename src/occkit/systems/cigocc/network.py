@@ -22,6 +22,7 @@ from occkit.losses import (
 )
 from occkit.nn.blocks import BatchNormConfig, ConvBlock, NormConfig, resize_to
 from occkit.nn.completion import CompletionConfig, MaskTokenConfig, RawVolumeConfig
+from occkit.nn.depth import DepthBins
 from occkit.nn.heads import ConvHeadConfig, HeadConfig, HeightInChannelsHeadConfig
 from occkit.nn.noise_level import NoiseLevelEmbedding, add_noise_level
 from occkit.nn.planes import LocalGlobalConfig
@@ -195,6 +196,11 @@ class CigOcc(nn.Module):
         # A depth that is scored, or a prior of it, is part of what the first stage lifts along.
         early = ("first", "views") if not isinstance(self.config.views.depth, GivenDepthConfig) else ("first",)
         return tuple(f"{name}." for name, _ in self.named_children() if name not in early)
+
+    @property
+    def depth_bins(self) -> DepthBins:
+        """What `Prediction.depth_logits` are scores of, where a network scores depth."""
+        return self.views.bins
 
     @property
     def first_alone(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from occkit.errors import ConfigError
 from occkit.geometry import OCC3D_GRID, Cameras, VoxelGrid
 from occkit.nn.backbones import BackboneConfig, SmallConvNetConfig, normalise_images
-from occkit.nn.depth import DepthNetConfig
+from occkit.nn.depth import DepthBins, DepthNetConfig
 from occkit.nn.lifting import GatherLiftConfig, LiftKindConfig
 from occkit.nn.necks import ConcatNeckConfig, NeckConfig
 from occkit.nn.noise_level import NoiseLevelEmbedding, add_noise_level
@@ -101,6 +101,11 @@ class LiftEncoder(nn.Module):
         self.volume_channels = channels
         self.noise_channels = self.lifted_channels
         self.noise_embedding: NoiseLevelEmbedding | None = None
+
+    @property
+    def depth_bins(self) -> DepthBins:
+        """What `Views.depth_logits` are scores of."""
+        return self.encoder_config.depth.bins
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "b c x y z"], Views]:
         """Return the lifted (and fused) volume, and what the current images say."""
