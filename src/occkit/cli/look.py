@@ -122,14 +122,10 @@ def _depth_of_run(args: Args) -> "Looked":
         raise ConfigError("--cameras: the run knows its own, and looks at those; leave it out with --depth run")
     model, recipe = from_pretrained(args.depth_run, device=chosen_device(args.device))
     seen = open_dataset(args.data, split=args.split, config=replace(recipe.data, load_depth=False))
-    stored = DataConfig(cameras=seen.camera_names, load_depth=False)
-    return write_depth_of_run(
-        model,
-        seen,
-        open_dataset(args.data, split=args.split, config=stored),
-        args.out / "depth",
-        name=recipe.name,
-    )
+    still = DataConfig(cameras=seen.camera_names, load_depth=False)
+    stored = open_dataset(args.data, split=args.split, config=still)
+    stored.tokens = seen.tokens  # what the run needs beside an image not every frame may have
+    return write_depth_of_run(model, seen, stored, args.out / "depth", name=recipe.name)
 
 
 def _depth(args: Args, frames: "FrameDataset") -> "DepthEstimator":
