@@ -65,7 +65,7 @@ def step_bytes(recipe: Recipe) -> dict[str, float]:
 
 def _carried(module: LangOcc, batch: Batch) -> torch.Tensor:
     """Run the network as far as its rays."""
-    rows = module.voxel_rows(batch)
+    rows, _ = module.voxel_rows(batch)
     module.densities(rows)
     # Multiplying keeps the result, as rendering does.
     features = F.normalize(module.of_voxels(module.language, rows), dim=-1)
