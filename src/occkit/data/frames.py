@@ -283,7 +283,7 @@ class FrameDataset:
             camera_names=self.camera_names,
             grid=self.grid,
             taxonomy=self.taxonomy,
-            occupancy=self._occupancy(token),
+            occupancy=self._cache.get(("label", token in self.withheld or token), lambda: self._shown_label(token)),
             points=points if self.config.load_points else None,
             depth=self._depth(token, cameras, points, augmented=augment is not None),
             global_from_ego=None if frame.global_from_ego is None else torch.from_numpy(frame.global_from_ego),
@@ -310,18 +310,10 @@ class FrameDataset:
             return project_depth(cameras[0], points)
         return self._cache.get(("depth", token), lambda: project_depth(cameras[0], points))
 
-    def _occupancy(self, token: str) -> Occupancy | None:
-        if token in self.withheld:
-            # All of them have the same, so that only one is read.
-            return self._cache.get(("withheld", ""), lambda: self._hidden_label(token))
-        return self._cache.get(("label", token), lambda: self._shown_label(token))
-
     def _shown_label(self, token: str) -> Occupancy | None:
-        return self._training_label(token) if self._has_other_labels else self.label(token)
-
-    def _hidden_label(self, token: str) -> Occupancy | None:
-        label = self._shown_label(token)
-        return None if label is None else hide_label(label, ignore_id=self.taxonomy.ignore_id)
+        label = self._training_label(token) if self._has_other_labels else self.label(token)
+        hidden = token in self.withheld  # of these one is read: what is hidden is the same
+        return hide_label(label, ignore_id=self.taxonomy.ignore_id) if hidden and label is not None else label
 
     @property
     def _has_other_labels(self) -> bool:
