@@ -59,7 +59,7 @@ class Args:
     drawn_frames: int = 100
     """With --drawings: how many, evenly spread."""
     network: Path | None = None
-    """With --drawings: a TorchScript file whose features distances are measured on, such as Inception's for FID; else
+    """With --drawings: weights of Inception-v3 (safetensors) on whose features distances are measured, as FID is; else
     those of a small network trained on the photographs of --data."""
     per_class: bool = False
     """Also print a table of the classes."""
@@ -247,14 +247,14 @@ def _evaluate_drawings(args: Args, reader: Path) -> dict[str, Any]:
     from occkit.data.datasets import open_dataset
     from occkit.training.checkpoint import from_pretrained
     from occkit.training.evaluate_generation import Judging, evaluate_generation
-    from occkit.training.feature_networks import ScriptedFeatures
+    from occkit.training.feature_networks import InceptionFeatures
     from occkit.training.processes import process_device, process_state
 
     assert args.run is not None
     assert args.data is not None
     if not process_state().is_main_process:
         return {}
-    network = None if args.network is None else ScriptedFeatures(args.network)
+    network = None if args.network is None else InceptionFeatures(args.network)
     model, recipe = from_pretrained(args.run, code=args.code, device=process_device())
     reads, _ = from_pretrained(str(reader), code=args.code, device=process_device())
     still = replace(recipe.data, load_depth=False)

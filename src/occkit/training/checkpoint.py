@@ -64,7 +64,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         DataError: naming the first weights that are missing, unknown or of another shape.
     """
-    tensors = read_tensors(path)
+    fill_weights(module, read_tensors(path), path, remedy="use the recipe that the weights were trained with")
+
+
+def fill_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, remedy: str) -> None:
+    """Fill a module with named tensors that were read from a file.
+
+    Raises:
+        DataError: naming the file, the first weights that are missing, unknown or of another shape, and the remedy.
+    """
     own = module.state_dict()
     missing = [name for name in own if name not in tensors]
     unknown = [name for name in tensors if name not in own]
@@ -77,7 +85,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise DataError(
             path,
             f"does not fit the model: missing {missing[:3]}, unknown {unknown[:3]}, wrong shape {shapes[:3]}",
-            "use the recipe that the weights were trained with",
+            remedy,
         )
     module.load_state_dict(tensors)
 

@@ -2,19 +2,22 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from occkit.errors import DataError
+from occkit.nn.inception import InceptionV3
+from occkit.training.checkpoint import fill_weights, read_tensors
 from occkit.training.word_judge import WordJudge
 
 _AT_ONCE = 64
 """Images that a network looks at together."""
-_REMEDY = "give a TorchScript module that is called as module(images, return_features=True)"
+_REMEDY = "give Inception-v3 of 2015 as safetensors, its tensors named as torchvision names them (docs/occscene.md)"
+_UNUSED = ("fc.", "AuxLogits.")
+"""Tensors of classifiers, which no feature needs."""
 
 
 class FeatureNetwork(Protocol):
@@ -43,44 +46,25 @@ class JudgeFeatures:
         return np.concatenate([self.judge.features(part).numpy() for part in images.split(_AT_ONCE)])
 
 
-class ScriptedFeatures:
-    """A TorchScript module called as `module(images, return_features=True)`, images uint8 `[n, 3, h, w]`.
-
-    That is how the metrics of StyleGAN call their Inception network (`inception-2015-12-05.pt`), whose 2048 features
-    FID and KID are made of. The module does the resizing. TorchScript is code: give files that you trust.
+class InceptionFeatures:
+    """The 2048 pooled features of Inception-v3, of which FID and KID are made where they are published.
 
     Args:
-        path: the file.
+        path: safetensors of the network of 2015, its tensors named as in torchvision; classifiers are left out.
 
     Raises:
-        DataError: if the file is missing or no TorchScript module.
+        DataError: if the file is missing, no safetensors, or holds another network.
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise DataError(path, "there is no such file", _REMEDY)
-        self.path = path
-        try:
-            self.module: Any = torch.jit.load(str(path), map_location="cpu").eval()
-        except RuntimeError as error:
-            raise DataError(path, "is no TorchScript module", _REMEDY) from error
+        found = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(_UNUSED)}
+        self.network = InceptionV3()
+        counters = {name: t for name, t in self.network.state_dict().items() if name.endswith("num_batches_tracked")}
+        fill_weights(self.network, counters | found, path, remedy=_REMEDY)
+        self.network.eval()
         self.name = f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:8]})"
 
     @torch.no_grad()
-    def features(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[np.ndarray, "n c"]:
-        """See `FeatureNetwork`.
-
-        Raises:
-            DataError: if the module cannot be called so, or gives no vector an image.
-        """
-        return np.concatenate([self._ask(part) for part in images.split(_AT_ONCE)])
-
-    def _ask(self, images: Tensor) -> Float[np.ndarray, "n c"]:
-        try:
-            found = self.module(images, return_features=True)
-        except RuntimeError as error:
-            raise DataError(self.path, f"failed on images {tuple(images.shape)}, uint8: {error}", _REMEDY) from error
-        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(images):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise DataError(self.path, f"expected features [{len(images)}, c], got {shape}", _REMEDY)
-        return found.float().numpy()
+    def features(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[np.ndarray, "n 2048"]:
+        """See `FeatureNetwork`."""
+        return np.concatenate([self.network(part).numpy() for part in images.split(_AT_ONCE)])
