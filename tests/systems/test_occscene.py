@@ -89,6 +89,10 @@ STAGES = {
     "mutual": (MutualConfig(), (True, True, True, False)),
     "offline": (OfflineConfig(steps=1, share=1.0), (True, False, False, False)),
     "pseudo": (OfflineConfig(steps=1, share=1.0, labels="pseudo"), (True, False, False, False)),
+    "photographs": (
+        OfflineConfig(images="photographs", labels="pseudo", versions=1, share=1.0),
+        (True, False, False, False),
+    ),
     "unaligned": (MutualConfig(train_alignment=False), (True, True, False, False)),
 }
 
@@ -160,6 +164,40 @@ def test_the_teacher_is_perception_as_it_began(tmp_path):
     for mine, taught in zip(model.perception.parameters(), model.scenes.teacher.parameters(), strict=True):
         assert torch.equal(mine, taught)
     assert bool((next(model.scenes.teacher.parameters()) == 1).all())
+
+
+def test_self_training_labels_the_photographs_that_have_no_label(batch):
+    hidden = batch.occupancy.semantics.clone()
+    hidden[0] = SEMANTICKITTI.ignore_id
+    batch = replace(batch, occupancy=replace(batch.occupancy, semantics=hidden))
+    model = build(OfflineConfig(images="photographs", labels="pseudo", versions=1, share=1.0))
+    scenes = offline_scenes(model, batch)
+    assert scenes.tokens == batch.tokens[:1], "who has a label learns from it"
+    assert torch.equal(scenes.images, batch.images[:1])
+    told = predict(model.scenes.teacher, replace(batch.take([0]), inputs=None)).semantics()
+    assert torch.equal(scenes.occupancy.semantics, told)
+    assert not scenes.depth.any(), "it is learnt from the photograph already"
+    with torch.no_grad():
+        for parameter in model.perception.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    model.scenes._scenes.clear()
+    assert torch.equal(offline_scenes(model, batch).occupancy.semantics, told)
+    with pytest.raises(ConfigError, match='photographs need labels="pseudo"'):
+        OfflineConfig(images="photographs")
+
+
+def test_drawings_for_a_label_follow_it(batch):
+    model = build(MutualConfig()).eval()
+    awaken(model)
+    options = {"steps": 2, "seeds": (3, 4), "guidance": 1.0}
+    free, _ = model.draw(("a street", "a street"), batch.cameras, **options)
+    told, _ = model.draw(("a street", "a street"), batch.cameras, **options, occupancy=batch.occupancy)
+    other = replace(batch.occupancy, semantics=batch.occupancy.semantics.flip(0))
+    swapped, _ = model.draw(("a street", "a street"), batch.cameras, **options, occupancy=other)
+    assert not torch.equal(told, free)
+    assert not torch.equal(told[0], swapped[0])
+    again, _ = model.draw(("a street", "a street"), batch.cameras, **options, occupancy=batch.occupancy)
+    assert torch.equal(told, again)
 
 
 def test_frames_without_a_label_lend_no_scene(batch):

@@ -39,12 +39,13 @@ class Photographer(torch.nn.Module):
         super().__init__()
         self.samples = {dataset.sample(i).caption: dataset.sample(i) for i in range(len(dataset))}
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.dark, self.asked, self.stops = dark, [], False
+        self.dark, self.asked, self.told, self.stops = dark, [], [], False
 
     def forward(self, batch):
         raise NotImplementedError
 
-    def draw(self, prompts, cameras, *, steps, seeds, guidance):
+    def draw(self, prompts, cameras, *, steps, seeds, guidance, occupancy):
+        self.told.append(occupancy)
         assert cameras.batch_shape[0] == len(prompts)
         for prompt, seed in zip(prompts, seeds, strict=True):
             self.asked.append((prompt, cameras.height, steps, seed, guidance))
@@ -82,7 +83,7 @@ def frames(world, split):
     return open_dataset(world, split=split, config=DataConfig(image_size=SIZE, load_depth=False))
 
 
-def judged(world, model, reader, keep, network=None, **changes):
+def judged(world, model, reader, keep, network=None, told=False, **changes):
     config = replace(Judging(reader="reader", arms=(), frames=6, steps=3, judge=SMALL), **changes)
     return evaluate_generation(
         model,
@@ -93,6 +94,7 @@ def judged(world, model, reader, keep, network=None, **changes):
         protocol="occ3d",
         keep=keep,
         network=network,
+        told=told,
         seed=9,
     )
 
@@ -151,6 +153,10 @@ def test_photographs_are_the_best_drawings(world, tmp_path):
     assert found["frechet"] == pytest.approx(0.0, abs=1e-6)
     assert found["diversity"] == found["diversity_of_photographs"]
     assert [ask[1:] for ask in model.asked] == [(32, 3, 9 + i, 1.5) for i in range(6)]
+    assert model.told == [None]
+    judged(world, model, reader, tmp_path, told=True)
+    labels = torch.stack([held_out.spread(6).sample(i).occupancy.semantics for i in range(6)])
+    assert torch.equal(model.told[1].semantics, labels), "drawn for the labels of the frames whose text is drawn"
     worse = judged(world, Photographer(held_out, dark=True), reader, tmp_path)
     assert worse["frechet"] > 0.01
     assert worse["kernel"] > found["kernel"]
@@ -283,6 +289,8 @@ def test_a_claim_knows_who_waits_for_the_reader():
         claim(judging=Judging(reader="nobody", arms=()))
     with pytest.raises(ConfigError, match="or the reader itself"):
         claim(judging=Judging(reader="reader", arms=("reader",)))
+    with pytest.raises(ConfigError, match="only arms that are judged"):
+        claim(judging=Judging(reader="reader", arms=("drawer",), told=("other",)))
 
 
 @pytest.mark.parametrize("make", [occscene.claim, occscene.rooms, occscene.quick, occscene.rooms_quick])
@@ -292,6 +300,7 @@ def test_the_claims_name_what_their_arms_have(make):
         assert isinstance(line, Difference)
         if line.metric.startswith("drawn."):
             assert {line.arm, line.baseline} <= set(found.judging.arms)
+    assert found.judging is None or found.judging.told == ("mutual",)
     for recipe in (arm() for arm in found.arms.values()):
         assert recipe.protocols == found.protocols
         words = recipe.system.prompts.words

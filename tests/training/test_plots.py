@@ -100,6 +100,8 @@ def card():
 
 def test_a_card_shows_every_arm_and_every_line(tmp_path):
     assert shown_metrics(card()["scores"], ["occ3d.iou"]) == ["occ3d.iou", "occ3d.miou", "visible.miou"]
+    drawn = {"mutual": {"drawn.kernel": [1.0], "told.kernel": [0.5], "told.nearest": [0.1]}, "text": {}}
+    assert shown_metrics(drawn, ["drawn.kernel"]) == ["drawn.kernel", "told.kernel"]
     figure = plot_card(card())
     assert titles(figure)[:3] == ["occ3d.miou, %", "occ3d.iou, %", "visible.miou, %"]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["prior", "old", "new"]

@@ -207,7 +207,8 @@ class Claim:
     visibility: bool = False
     """Also score arms on SemanticKITTI apart: `visible.miou`, `occluded.miou`, `outside.miou`, ..."""
     judging: Judging | None = None
-    """Also judge what arms draw that draw at all: `drawn.kernel`, `drawn.words`, `drawn.consistency`, ..."""
+    """Also judge what arms draw that draw at all: `drawn.kernel`, `drawn.words`, `drawn.consistency`, ...; `told.*` of
+    drawings for labels."""
     threshold_frames: int | None = None
     """Choose the threshold of arms that have one (`HasThreshold`) by the IoU on so many labelled frames of the training
     split, under the first protocol: one density for all would suit some arm best. None takes the recipes'."""
@@ -242,6 +243,8 @@ class Claim:
             raise ConfigError(f"claim of {self.system}: the reader {self.judging.reader!r} is none of the arms")
         if self.judging is not None and not set(self.judging.arms) <= set(self.arms) - {self.judging.reader}:
             raise ConfigError(f"claim of {self.system}: judging names arms that there are not, or the reader itself")
+        if self.judging is not None and not set(self.judging.told) <= set(self.judging.arms):
+            raise ConfigError(f"claim of {self.system}: only arms that are judged can be told labels")
         if self.lesson is not None and self.lesson.teacher not in self.arms:
             raise ConfigError(f"claim of {self.system}: the teacher {self.lesson.teacher!r} is none of the arms")
         for line in self.lines:

@@ -33,7 +33,7 @@ from occkit.training.claim_results import (
 )
 from occkit.training.evaluate import choose_threshold, evaluate_model, evaluate_prior, fit_prior
 from occkit.training.evaluate_depth import evaluate_depth_prior, evaluate_model_and_depth, fit_depth_prior
-from occkit.training.evaluate_generation import Judging, evaluate_generation
+from occkit.training.evaluate_generation import evaluate_generation
 from occkit.training.evaluate_retrieval import evaluate_no_ranking, flat_retrieval, report_retrieval
 from occkit.training.evaluate_visibility import evaluate_visibility
 from occkit.training.loop import train
@@ -101,7 +101,7 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
             queries = world_queries(_scored(claim, root, _SWEEPS))
             scores |= flatten(flat_retrieval(report_retrieval(model, root, recipe.data, queries, split="val")))
         if claim.judging is not None and claim.judges(arm):
-            scores |= _judge(claim, claim.judging, model, recipe, root, out, seed)
+            scores |= _judge(claim, arm, model, recipe, root, out, seed)
         if claim.lesson is not None and claim.lesson.teacher == arm:
             _teach(claim, claim.lesson, model, recipe, root)
     cpu_s = sum(cast(list[float], gather_object([time.process_time()])))
@@ -118,19 +118,34 @@ def run_arm(system: str, arm: str, seed: int, world_seed: int, out: Path) -> Non
 
 
 def _judge(
-    claim: Claim, judging: Judging, model: torch.nn.Module, recipe: Recipe, root: Path, out: Path, seed: int
+    claim: Claim, arm: str, model: torch.nn.Module, recipe: Recipe, root: Path, out: Path, seed: int
 ) -> dict[str, float]:
     """Return what the drawings of an arm are worth; its first process draws them all."""
+    judging = claim.judging
+    assert judging is not None
     if not process_state().is_main_process:
         return {}
     reader, _ = load_run(run_path(out, judging.reader, seed), weights="last", device=process_device())
     still = replace(recipe.data, load_depth=False)
     held_out, training = (open_dataset(root, split=split, config=still) for split in ("val", "train"))
     training.withheld = frozenset(training.tokens)  # a judge looks at photographs and their texts
-    found = evaluate_generation(
-        model, reader, held_out, training, judging, protocol=claim.protocols[0], keep=root / "judge", seed=seed
-    )
-    return {f"drawn.{name}": value for name, value in found.items()}
+    scores: dict[str, float] = {}
+    for kind, told in (("drawn", False), ("told", True)):
+        if told and arm not in judging.told:
+            continue
+        found = evaluate_generation(
+            model,
+            reader,
+            held_out,
+            training,
+            judging,
+            protocol=claim.protocols[0],
+            keep=root / "judge",
+            told=told,
+            seed=seed,
+        )
+        scores |= {f"{kind}.{name}": value for name, value in found.items()}
+    return scores
 
 
 def _scored(claim: Claim, root: Path, config: DataConfig) -> FrameDataset:

@@ -21,7 +21,8 @@ _WIDTH = 7.2
 _MINUS = "\u2212"
 _ACROSS = 3
 """Panels of scores in a row."""
-_AS_THEY_ARE = ("cost.", "drawn.frechet", "drawn.kernel", "drawn.nearest", "drawn.diversity")
+_DISTANCES = ("frechet", "kernel", "nearest", "diversity")
+_AS_THEY_ARE = ("cost.", *(f"{kind}.{name}" for kind in ("drawn", "told") for name in _DISTANCES))
 """Beginnings of metrics that are no fractions."""
 _KEYS = ("claim", "seeds", "scores", "pass_lines")
 _LINE_KEYS = ("kind", "metric", "arm", "value", "interval", "threshold", "met")
@@ -54,10 +55,15 @@ def short_name(line: Mapping[str, Any]) -> str:
 
 
 def shown_metrics(scores: Scores, first: Sequence[str]) -> list[str]:
-    """Return the metrics worth a column: `first`, then the headlines of protocols and of parts of the scene."""
+    """Return the metrics worth a column: `first`, then the headlines of protocols and of parts of the scene.
+
+    What is in `first` of drawings is also shown of drawings for labels.
+    """
     headlines: list[str] = []
     for metric in dict.fromkeys(metric for arm in scores.values() for metric in arm):
         protocol, _, name = metric.partition(".")
+        if protocol == "told" and f"drawn.{name}" in first:
+            headlines.append(metric)
         if name in ("miou", "rayiou") or (name == "iou" and protocol not in PARTS):
             headlines.append(metric)
     return list(dict.fromkeys([*first, *headlines]))

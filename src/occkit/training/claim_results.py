@@ -67,7 +67,8 @@ def arm_identity(claim: Claim, arm: str, seed: int, world_seed: int) -> dict[str
     if claim.visibility:
         identity["visibility"] = True
     if claim.judging is not None and claim.judges(arm):
-        identity["judging"] = json.loads(json.dumps({**asdict(claim.judging), "arms": None}))
+        own = {**asdict(claim.judging), "arms": None, "told": arm in claim.judging.told}
+        identity["judging"] = json.loads(json.dumps(own))
         identity["reader"] = arm_identity(claim, claim.judging.reader, seed, world_seed)
     if claim.threshold_frames is not None:
         identity["threshold_frames"] = claim.threshold_frames

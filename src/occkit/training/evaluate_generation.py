@@ -36,6 +36,8 @@ class Judging:
     """Name of the arm that reads occupancy from images: trained on photographs alone."""
     arms: tuple[str, ...]
     """Names of the arms whose drawings are judged."""
+    told: tuple[str, ...] = ()
+    """Of these, those that are judged a second time on drawings for the frames' own labels: an upper bound."""
     frames: int = 100
     """Held-out frames whose text is drawn, evenly spread."""
     steps: int = 20
@@ -70,6 +72,7 @@ def evaluate_generation(
     protocol: str,
     keep: Path,
     network: FeatureNetwork | None = None,
+    told: bool = False,
     seed: int = 0,
 ) -> dict[str, float]:
     """Return the scores of what a model draws for the texts and cameras of held-out frames.
@@ -83,6 +86,7 @@ def evaluate_generation(
         protocol: under which the reader's occupancy is compared.
         keep: folder for the weights of judges, so that all arms of a world have one judge.
         network: whose features distances are measured on; None is the judge.
+        told: draw for the frames' labels, which a user has not: how well images follow an occupancy that is right.
         seed: of the drawings.
 
     Returns:
@@ -99,7 +103,7 @@ def evaluate_generation(
         raise ConfigError(f"{type(model).__name__} does not draw; judge a run of occscene")
     photographs, captions = _photographs(training)
     judge = train_judge(config.judge, photographs, captions, keep)
-    scenes = _draw(model, reader, held_out.spread(config.frames), config, protocol=protocol, seed=seed)
+    scenes = _draw(model, reader, held_out.spread(config.frames), config, protocol=protocol, told=told, seed=seed)
     if network is None:
         network = JudgeFeatures(judge, (int(photographs.shape[2]), int(photographs.shape[3])))
     clips = [torch.stack(images) for images in (scenes.drawn, scenes.photographs)]
@@ -150,26 +154,36 @@ def _caption(sample: Sample, dataset: FrameDataset) -> str:
 
 
 def _draw(
-    model: DrawsScenes, reader: nn.Module, dataset: FrameDataset, config: Judging, *, protocol: str, seed: int
+    model: DrawsScenes,
+    reader: nn.Module,
+    dataset: FrameDataset,
+    config: Judging,
+    *,
+    protocol: str,
+    told: bool,
+    seed: int,
 ) -> _Scenes:
     consistent, labelled = (Evaluator((protocol,), mask="none") for _ in range(2))
     scenes = _Scenes(photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled)
     for indices in torch.arange(len(dataset)).split(_DRAWN_AT_ONCE):
         samples = [dataset.sample(int(index)) for index in indices]
         captions = [_caption(sample, dataset) for sample in samples]
+        batch = collate(samples)
+        if batch.occupancy is None:
+            raise DataError(dataset.root, f"a frame of {batch.tokens} has no label", "judge frames that have one")
         images, semantics = model.draw(
             captions,
-            collate(samples).cameras,
+            batch.cameras,
             steps=config.steps,
             seeds=[seed + int(index) for index in indices],
             guidance=config.guidance,
+            occupancy=batch.occupancy if told else None,
         )
         for i, sample in enumerate(samples):
             read = _read(reader, sample, images[i])
             drawn = Occupancy(semantics=semantics[i].cpu(), grid=sample.grid, taxonomy=sample.taxonomy)
             consistent.add(sample.token, read, drawn)
-            if sample.occupancy is None:
-                raise DataError(dataset.root, f"frame {sample.token} has no label", "judge frames that have one")
+            assert sample.occupancy is not None
             labelled.add(sample.token, read, sample.occupancy)
             scenes.photographs.append(sample.images[: images.shape[1], 0])
             scenes.drawn.append(images[i, :, 0].cpu())

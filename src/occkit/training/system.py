@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from occkit.errors import ConfigError
 from occkit.geometry import Cameras
 from occkit.nn.depth import DepthBins
-from occkit.samples import Batch, Prediction
+from occkit.samples import Batch, Occupancy, Prediction
 
 
 @runtime_checkable
@@ -106,6 +106,7 @@ class DrawsScenes(Protocol):
         steps: int,
         seeds: Sequence[int],
         guidance: float | None = None,
+        occupancy: Occupancy | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw scenes at once; the same arguments draw the same.
 
@@ -115,6 +116,7 @@ class DrawsScenes(Protocol):
             steps: denoising steps.
             seeds: what decides everything random in each scene.
             guidance: scale of the text, 1 follows the model; None leaves it to the method.
+            occupancy: of the present frames, to draw for; None leaves it to the method.
 
         Returns:
             Images `[b, t, n, 3, h, w]` and ids `[b, x, y, z]` of the present frames, uint8.

@@ -19,6 +19,7 @@ from occkit.systems.occscene.variants import (
     offline_pseudo,
     reader,
     seeing,
+    self_trained,
     text,
 )
 from occkit.training.claim import Claim, Difference, Line, World
@@ -32,6 +33,7 @@ WORLDS = {
 """Streets and rooms to learn from, four fifths of them; their variety counts, not how long each drive is."""
 LABELLED = 100
 """Frames whose labels are shown, half of each step's; the others have text and LiDAR depth only."""
+_JUDGING = Judging(reader="reader", arms=("mutual", "text", "align", "concat", "attention"), told=("mutual",))
 
 
 def _few(make: Callable[[Place], Recipe], place: Place) -> Recipe:
@@ -83,7 +85,7 @@ def effects() -> Claim:
             Difference(arm="control", baseline="align", metric="drawn.kernel"),
             Difference(arm="align", baseline="control", metric="drawn.consistency"),
         ),
-        judging=Judging(reader="reader", arms=tuple(name for name in arms if name not in ("reader", "apart"))),
+        judging=replace(_JUDGING, arms=tuple(name for name in arms if name not in ("reader", "apart"))),
     )
 
 
@@ -102,12 +104,13 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
             "augmented": partial(_few, augmented),
             "offline": partial(_few, offline),
             "offline_pseudo": partial(_few, offline_pseudo),
+            "self_trained": partial(_few, self_trained),
             "text": partial(_few, text),
             "concat": partial(_few, concat),
             "attention": partial(_few, attention),
         }
     starts = dict.fromkeys(("mutual", "offline", "offline_pseudo"), ("align",))
-    alone = ("further", "further_3", "augmented", "noised")
+    alone = ("further", "further_3", "augmented", "noised", "self_trained")
     starts |= dict.fromkeys(("align", *alone, "text", "concat", "attention"), ("apart",))
     protocol = "occ3d" if place == "street" else "monoscene"
     return Claim(
@@ -125,7 +128,7 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
         lines=_lines(protocol, short=short),
         protocols=(protocol,),
         world=WORLDS[place],
-        judging=None if short else Judging(reader="reader", arms=("mutual", "text", "align", "concat", "attention")),
+        judging=None if short else _JUDGING,
         val_frames=100,
         seeds=3,
     )
@@ -143,7 +146,7 @@ def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
         *lines,
         *(
             Difference(arm="mutual", baseline=control, metric=miou)
-            for control in ("further_3", "augmented", "offline", "offline_pseudo")
+            for control in ("further_3", "augmented", "offline", "offline_pseudo", "self_trained")
         ),
         Difference(arm="text", baseline="mutual", metric="drawn.kernel"),
         Difference(arm="mutual", baseline="text", metric="drawn.consistency"),

@@ -19,7 +19,7 @@ from occkit.nn.image_codecs import CodecConfig, PixelCodecConfig
 from occkit.nn.noise_level import HearsNoise, NoiseLevelEmbedding
 from occkit.nn.noise_schedules import CosineNoiseConfig, Gate, NoiseConfig, NoiseSchedule
 from occkit.nn.prompt_encoders import PromptConfig
-from occkit.samples import Batch, Prediction
+from occkit.samples import Batch, Occupancy, Prediction
 from occkit.systems.occscene.offline import OfflineScenes
 from occkit.systems.occscene.stages import (
     CLEAN,
@@ -34,9 +34,9 @@ from occkit.systems.occscene.stages import (
     StageConfig,
 )
 from occkit.systems.occscene.views import (
-    as_probabilities,
     colour_images,
     describe_label,
+    label_volumes,
     labelled,
     perceived,
     signed_images,
@@ -217,9 +217,7 @@ class OccScene(nn.Module):
         rows = {kind: (source == kind).nonzero()[:, 0].tolist() for kind in (TRUTH, CLEAN, ESTIMATE)}
         if rows[TRUTH]:
             assert batch.occupancy is not None
-            # Of a clip only the current frame is labelled; the others are shown nothing they could not know.
-            truth = as_probabilities(batch.occupancy, self.taxonomy)[rows[TRUTH]]
-            shown[rows[TRUTH], 0] = truth
+            shown[rows[TRUTH]] = label_volumes(batch.occupancy, self.taxonomy, self.config.clip)[rows[TRUTH]]
         if rows[CLEAN]:
             part = batch.take(rows[CLEAN])
             with torch.no_grad():
@@ -310,7 +308,7 @@ class OccScene(nn.Module):
         return self._gated(predict(self.perception, seen), seen, step, stage.gate, 1.0 / batch.size)
 
     def _offline_losses(self, batch: Batch, stage: OfflineConfig) -> dict[str, Tensor]:
-        """Return perception's losses on scenes that were drawn before."""
+        """Return perception's losses on scenes that were made before."""
         assert self.scenes is not None
         scenes = self.scenes.of(self, batch, self._texts(batch))
         if scenes is None:
@@ -371,6 +369,7 @@ class OccScene(nn.Module):
         steps: int,
         seeds: Sequence[int],
         guidance: float | None = None,
+        occupancy: Occupancy | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw scenes, else with the defaults of `sampling.SamplingConfig`; see `training.system.DrawsScenes`.
 
@@ -382,7 +381,8 @@ class OccScene(nn.Module):
         sampling = SamplingConfig(steps=steps)
         if guidance is not None:
             sampling = replace(sampling, guidance=guidance)
-        drawn = generate_batch(self, prompts, cameras, sampling=sampling, seeds=seeds)
+        known = None if occupancy is None else label_volumes(occupancy, self.taxonomy, self.config.clip)
+        drawn = generate_batch(self, prompts, cameras, sampling=sampling, seeds=seeds, occupancy=known)
         return torch.stack([one.images for one in drawn]), torch.stack([one.semantics[0] for one in drawn])
 
     def start_from(self, folder: Path) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Scenes that a finished generator drew, for perception to learn from: the control that mutual learning must exceed."""
+"""Scenes made before perception learns from them: the controls that mutual learning must exceed.
+
+A finished generator drew them, or they are photographs without a label, labelled by perception as it was.
+"""
 
 import hashlib
 from copy import deepcopy
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 from occkit.samples import Batch
 from occkit.systems.occscene.stages import OfflineConfig
-from occkit.systems.occscene.views import as_probabilities, labelled
+from occkit.systems.occscene.views import label_volumes, labelled
 from occkit.training.system import predict
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OfflineScenes(nn.Module):
-    """Draws scenes of frames when they are first asked for, and remembers them.
+    """Draws or labels scenes of frames when they are first asked for, and remembers them.
 
     The teacher, a copy of perception as it was, is part of what a run saves: after a resumption it labels as before.
     """
@@ -39,15 +42,17 @@ class OfflineScenes(nn.Module):
             self.teacher.load_state_dict(perception.state_dict())
 
     def of(self, model: "OccScene", batch: Batch, texts: tuple[str, ...]) -> Batch | None:
-        """Return drawn scenes of some of a batch's frames, as a batch with labels; None if chance took none.
+        """Return scenes of some of a batch's frames, as a batch with labels; None if chance took none.
 
         Args:
             model: draws.
-            batch: frames; those without a labelled voxel are passed over where scenes follow labels.
+            batch: frames; those without a labelled voxel are passed over where scenes follow labels, those with one
+                where scenes are photographs.
             texts: of each frame.
         """
         assert batch.occupancy is not None
-        usable = labelled(batch.occupancy) | (self.teacher is not None)
+        has_label = labelled(batch.occupancy)
+        usable = has_label | (self.teacher is not None) if self.config.images == "drawn" else ~has_label
         rows = (usable & (torch.rand(batch.size) < self.config.share)).nonzero()[:, 0].tolist()
         versions = torch.randint(self.config.versions, (batch.size,)).tolist()
         if not rows:
@@ -76,15 +81,15 @@ class OfflineScenes(nn.Module):
     @torch.no_grad()
     def _draw(self, model: "OccScene", frame: Batch, text: str, *, seed: int) -> tuple[Tensor, Tensor]:
         """Return images `[t, n, 3, h, w]` and ids `[x, y, z]`, uint8, on the CPU."""
+        if self.config.images == "photographs":
+            return frame.images[0].cpu(), self._label(frame)
         from occkit.systems.occscene.sampling import SamplingConfig, generate  # which draws with the network
 
         assert frame.occupancy is not None
         clip = model.config.clip
         known = None
         if self.teacher is None:
-            # Of a clip only the current frame is labelled.
-            current = as_probabilities(frame.occupancy, model.taxonomy)
-            known = torch.cat([current, current.new_zeros((clip.num_volumes - 1, *current.shape[1:]))])
+            known = label_volumes(frame.occupancy, model.taxonomy, clip)[0]
         was_training = model.training
         model.eval()
         try:
@@ -101,8 +106,11 @@ class OfflineScenes(nn.Module):
         if self.teacher is None:
             return drawn.images, frame.occupancy.semantics[0].cpu()
         images = drawn.images[None].to(frame.images.device)
-        seen = replace(frame, images=images, inputs=None, noise_level=None)
-        return drawn.images, predict(self.teacher, seen).semantics()[0].cpu()
+        return drawn.images, self._label(replace(frame, images=images))
+
+    def _label(self, frame: Batch) -> Tensor:
+        assert self.teacher is not None
+        return predict(self.teacher, replace(frame, inputs=None, noise_level=None)).semantics()[0].cpu()
 
 
 def _seed(token: str, version: int) -> int:

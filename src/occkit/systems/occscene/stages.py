@@ -147,13 +147,16 @@ class MutualConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OfflineConfig:
-    """Instead of stage 2, as a control: perception learns from photographs and from a set of scenes drawn before.
+    """Instead of stage 2, as a control: perception learns from photographs and from a set of scenes made before.
 
     The generator rests. A scene belongs to a frame and is drawn when it is first needed, from the frame's text and
     cameras with a seed of its own, and perception, which learns, has no part in it: the set is the same whenever and in
     whatever order it is drawn.
     """
 
+    images: Literal["drawn", "photographs"] = "drawn"
+    """Of scenes that the generator draws; or the photographs of frames without labels, as self-training takes them:
+    what the generator learnt from, used without it. These have pseudo labels and one version."""
     labels: Literal["true", "pseudo"] = "true"
     """Of labelled frames, drawn for the frame's own label, which is then the scene's; or of all frames, from text alone
     and labelled by perception as it was when this stage began."""
@@ -173,6 +176,8 @@ class OfflineConfig:
             raise ConfigError(
                 f"Offline: share must lie in (0, 1], versions, steps and weight must be positive, got {self}"
             )
+        if self.images == "photographs" and (self.labels, self.versions) != ("pseudo", 1):
+            raise ConfigError(f'Offline: photographs need labels="pseudo" and versions=1, got {self}')
 
     @property
     def trains(self) -> Trains:

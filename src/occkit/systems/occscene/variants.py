@@ -57,6 +57,15 @@ def offline(place: Place, *, labels: Literal["true", "pseudo"] = "true") -> Reci
     return _instead(place, f"offline_{labels}", OfflineConfig(labels=labels, versions=8 if labels == "true" else 1))
 
 
+def self_trained(place: Place) -> Recipe:
+    """Control: perception learns from the photographs without labels, too, labelled by itself as it was. No generator.
+
+    The generator has seen the same photographs: what mutual learning adds must not be the photographs alone.
+    """
+    stage = OfflineConfig(images="photographs", labels="pseudo", versions=1, share=1.0)
+    return _instead(place, "self_trained", stage)
+
+
 def flat(place: Place) -> Recipe:
     """The mutual stage whose occupancy losses weigh the same at all noise levels."""
     return _instead(place, "flat", MutualConfig(gate="none"))
@@ -124,6 +133,7 @@ nano_street_noised, nano_room_noised = _named(noised)
 nano_street_augmented, nano_room_augmented = _named(augmented)
 nano_street_offline_true, nano_room_offline_true = _named(offline)
 nano_street_offline_pseudo, nano_room_offline_pseudo = _named(offline_pseudo)
+nano_street_self_trained, nano_room_self_trained = _named(self_trained)
 nano_street_flat, nano_room_flat = _named(flat)
 nano_street_detached, nano_room_detached = _named(detached)
 nano_street_text, nano_room_text = _named(text)

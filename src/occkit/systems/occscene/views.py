@@ -97,6 +97,12 @@ def as_probabilities(label: Occupancy, taxonomy: Taxonomy) -> Float[Tensor, "b k
     return (spread * known[..., None]).movedim(-1, 1).float()
 
 
+def label_volumes(label: Occupancy, taxonomy: Taxonomy, clip: ClipConfig) -> Float[Tensor, "b v k x y z"]:
+    """Return labels as what the alignments are shown: of a clip only the current frame is labelled."""
+    current = as_probabilities(label, taxonomy)[:, None]
+    return torch.cat([current, current.new_zeros((len(current), clip.num_volumes - 1, *current.shape[2:]))], dim=1)
+
+
 def describe_label(label: Occupancy, index: int, taxonomy: Taxonomy, *, most: int = 3) -> str:
     """Return a line of text for a frame of a data set that has none: its most frequent classes, most frequent first."""
     counts = torch.bincount(label.semantics[index].flatten().long(), minlength=256)[: taxonomy.num_classes]
