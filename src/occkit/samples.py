@@ -14,7 +14,7 @@ from torch import Tensor
 from occkit.geometry import Cameras, VoxelGrid
 from occkit.taxonomy import Taxonomy
 
-T = TypeVar("T", "Occupancy", "Teaching", "FeatureRays", "ImageInputs", "Batch", "Prediction")
+T = TypeVar("T", "Occupancy", "Teaching", "ObjectMotion", "FeatureRays", "ImageInputs", "Batch", "Prediction")
 
 
 def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
@@ -23,7 +23,7 @@ def _map_tensors(item: T, function: Callable[[Tensor], Tensor]) -> T:
         value = getattr(item, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = function(value)
-        elif isinstance(value, (Cameras, Occupancy, Teaching, FeatureRays, ImageInputs)):
+        elif isinstance(value, (Cameras, Occupancy, Teaching, ObjectMotion, FeatureRays, ImageInputs)):
             changed[field.name] = value.map(function)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changed[field.name] = tuple(function(v) for v in value)
@@ -84,6 +84,26 @@ class Teaching:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectMotion:
+    """Annotated objects around a frame that were elsewhere in other keyframes: a row an object and keyframe."""
+
+    box_from_ego: Float[Tensor, "*b m 4 4"]
+    """From the reference frame into the object's box as it stood then: its middle is the origin, x is forward."""
+    ego_from_box: Float[Tensor, "*b m 4 4"]
+    """From the box to where it stands now, reference frame; where it stood then, if it is gone."""
+    half_sizes: Float[Tensor, "*b m 3"]
+    """Of the box along its x, y and z, metres."""
+    steps: Int64[Tensor, "*b m"]
+    """How many keyframes later than the current one; 0 is a row that fills up a batch."""
+    remains: Bool[Tensor, "*b m"]
+    """Whether the object is annotated in the current keyframe."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "ObjectMotion":
+        """Return a copy whose tensors went through `function`."""
+        return _map_tensors(self, function)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureRays:
     """Rays through pixels of a frame's images and of those around it, and the features that were seen there."""
 
@@ -99,6 +119,8 @@ class FeatureRays:
     """Brings vectors of the extractor into the store's channels; None if those are the same."""
     colours: Float[Tensor, "*b r 3"] | None = None
     """RGB of the pixels, 0..1; None unless asked for."""
+    motion: ObjectMotion | None = None
+    """What has moved between the rays' keyframes and the current one; None unless asked for."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "FeatureRays":
         """Return a copy whose tensors went through `function`."""
@@ -392,6 +414,22 @@ def _stack_rays(values: Sequence[FeatureRays | None]) -> FeatureRays | None:
         steps=torch.stack([rays.steps for rays in present]),
         basis=_stack([rays.basis for rays in present]),
         colours=_stack([rays.colours for rays in present]),
+        motion=_stack_motion([rays.motion for rays in present]),
+    )
+
+
+def _stack_motion(values: Sequence[ObjectMotion | None]) -> ObjectMotion | None:
+    present = _all_or_none(values)
+    if present is None:
+        return None
+    most = max(len(motion.steps) for motion in present)
+    whole = [motion.map(lambda t: torch.cat([t, t.new_zeros((most - len(t), *t.shape[1:]))])) for motion in present]
+    return ObjectMotion(
+        box_from_ego=torch.stack([motion.box_from_ego for motion in whole]),
+        ego_from_box=torch.stack([motion.ego_from_box for motion in whole]),
+        half_sizes=torch.stack([motion.half_sizes for motion in whole]),
+        steps=torch.stack([motion.steps for motion in whole]),
+        remains=torch.stack([motion.remains for motion in whole]),
     )
 
 

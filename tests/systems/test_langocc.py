@@ -12,7 +12,7 @@ from occkit.geometry import Cameras, Rays, VoxelGrid, camera_rays
 from occkit.geometry.rays import pixel_grid
 from occkit.losses.language import feature_loss
 from occkit.nn.subspace import SvdSubspaceConfig
-from occkit.samples import collate
+from occkit.samples import ObjectMotion, collate
 from occkit.systems import langocc, lift
 from occkit.systems.langocc import (
     LanguageRaysConfig,
@@ -23,6 +23,7 @@ from occkit.systems.langocc import (
     render_rays,
 )
 from occkit.systems.langocc.guide import ImageGuideConfig, read_pixels
+from occkit.systems.langocc.motion import follow, meets_what_has_gone
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
 from occkit.training.system import AnswersWords, RendersDepth
 
@@ -327,6 +328,86 @@ def test_depth_is_how_far_the_rays_of_each_pixel_get(make_sample):
         assert depth[0, 0, 16, column].item() == pytest.approx(6, abs=near)
     empty = model.render_depth(replace(seen, density=torch.zeros_like(wall)), batch)
     assert empty[0, 0, 13, 43].item() == pytest.approx(seen.grid.upper[0], abs=near), "where the ray leaves"
+
+
+def motion_along_x(batch, by, *, remains=True):
+    """All that stands around a point now stood `by` metres behind it a keyframe before."""
+    then = torch.eye(4)
+    then[0, 3] = by
+    return replace(
+        batch.feature_rays,
+        motion=ObjectMotion(
+            box_from_ego=then.expand(2, 1, 4, 4),
+            ego_from_box=torch.eye(4).expand(2, 1, 4, 4),
+            half_sizes=torch.full((2, 1, 3), 2.0),
+            steps=torch.full((2, 1), -1),
+            remains=torch.full((2, 1), remains),
+        ),
+    )
+
+
+def test_samples_follow_what_has_moved_and_leave_where_it_was_not(batch):
+    motion = motion_along_x(batch, 5.0).motion.map(lambda t: t[0])
+    points = torch.tensor([[-5.5, 0.5, 0.1], [-5.0, 1.9, -1.9], [0.5, 0.0, 0.0], [-2.5, 0.0, 0.0], [-5.0, 2.2, 0.0]])
+    moved, still = follow(motion, torch.tensor([-1, 0]), points.expand(2, -1, -1), margin=0.0)
+    assert torch.equal(still, points), "rays of another keyframe than the box's"
+    assert torch.allclose(moved[:2], points[:2] + torch.tensor([5.0, 0.0, 0.0]))
+    assert (moved[2] > 1e5).all(), "where it stands now was something else"
+    assert torch.equal(moved[3:], points[3:]), "beside both boxes"
+    wider = follow(motion, torch.tensor([-1]), points[None], margin=0.4)[0]
+    assert torch.allclose(wider[4], points[4] + torch.tensor([5.0, 0.0, 0.0]))
+    gone = replace(motion, remains=torch.tensor([False]))
+    assert (follow(gone, torch.tensor([-1]), points[None], margin=0.0)[0][:2] > 1e5).all()
+
+
+def test_rays_that_saw_what_has_gone_are_known(batch):
+    motion = motion_along_x(batch, 5.0, remains=False).motion.map(lambda t: t[0])
+    starts = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-5.0, 5.0, 0.0], [-20.0, 0.0, 0.0], [-5.0, 0.0, 0.0]])
+    ahead = torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.6, -0.8, 0.0], [0.96, 0.28, 0.0], [0.0, 0.0, 1.0]])
+    steps = torch.full((5,), -1)
+    met = meets_what_has_gone(motion, steps, Rays(origins=starts, directions=ahead), margin=0.0)
+    assert met.tolist() == [True, False, False, False, True]
+    wide = meets_what_has_gone(motion, steps, Rays(origins=starts, directions=ahead), margin=1.0)
+    assert wide.tolist() == [True, False, True, False, True]
+    assert not meets_what_has_gone(motion, steps + 1, Rays(origins=starts, directions=ahead), margin=1.0).any()
+    stays = replace(motion, remains=torch.tensor([True]))
+    assert not meets_what_has_gone(stays, steps, Rays(origins=starts, directions=ahead), margin=0.0).any()
+
+
+def test_rays_of_other_times_render_the_object_where_it_is_now(batch):
+    """A volume that moves along with the rays' own keyframe looks the same as one that stands still."""
+    rays = batch.feature_rays
+    past = replace(rays, steps=torch.full_like(rays.steps, -1))
+    behind = replace(past, origins=past.origins - torch.tensor([5.0, 0.0, 0.0]))
+    everything = torch.full((2, 1, 3), 1e3)
+    followed = replace(behind, motion=replace(motion_along_x(batch, 5.0).motion, half_sizes=everything))
+    model = built().eval()
+    rules = RayRulesConfig(movers="flow", margin=0.0)
+    prediction = model(batch)
+    prediction = replace(prediction, density=torch.rand(prediction.density.shape))
+    # Bins at the same distances for both: clipped, they would lie where each ray meets the volume as it stands.
+    config = replace(model.config.render, clip=False, samples=400, proposals=200)
+    model.field_config = replace(model.field_config, render=config)
+    plain = model.render(prediction, past, 0, RayRulesConfig())
+    seen = model.render(prediction, followed, 0, rules)
+    both = plain.inside & seen.inside
+    assert both.float().mean() > 0.5
+    torch.testing.assert_close(seen.opacity[both], plain.opacity[both], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(seen.depth[both], plain.depth[both], atol=1e-2, rtol=1e-2)
+    unmoved = model.render(prediction, behind, 0, RayRulesConfig())
+    assert not torch.allclose(unmoved.opacity[both], plain.opacity[both], atol=1e-3)
+
+
+def test_following_needs_to_know_what_has_moved(batch):
+    with pytest.raises(ConfigError, match="feature_motion"):
+        losses_of(batch, movers="flow")
+    followed = replace(batch, feature_rays=motion_along_x(batch, 5.0))
+    assert losses_of(followed, movers="flow")["features"].isfinite()
+    gone = replace(batch, feature_rays=motion_along_x(batch, 5.0, remains=False))
+    gone.feature_rays.motion.half_sizes.fill_(1e3)
+    steps = gone.feature_rays.steps
+    only_now = replace(gone.feature_rays, steps=torch.where(steps == -1, steps, 0))
+    assert losses_of(replace(gone, feature_rays=only_now), movers="flow")["features"].isfinite()
 
 
 def test_hidden_layers_computed_again_give_the_same_gradients(batch):

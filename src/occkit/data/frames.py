@@ -91,13 +91,13 @@ class DataConfig:
     feature_rays: int = 0
     """Rays of a sample through pixels of the images as they are stored, with the features seen there."""
     feature_horizon: int = 0
-    """Keyframes before and as many after the current one from which rays are drawn, evenly. The current one stands in
-    for a keyframe that is not in the scene or lacks an image."""
+    """Keyframes on either side whose rays are drawn, evenly; the current one stands in for those without images."""
     feature_pixels: PixelChoice = "uniform"
-    """Which pixels rays go through: all alike, or ("lidar") those onto which a LiDAR return within the volume falls.
-    The latter is LangOcc's choice, there to reproduce it: it tells the training that every ray ends in the volume."""
+    """All alike, or those a LiDAR return within the volume falls onto: LangOcc's, which tell that rays end there."""
     feature_colours: bool = False
     """Load the colours of these pixels too."""
+    feature_motion: bool = False
+    """nuScenes: load where annotated objects were in these keyframes."""
     point_features: bool = False
     """Look up the features seen at the LiDAR points; needs `load_points`."""
     augment: AugmentConfig | None = None
@@ -125,7 +125,7 @@ class DataConfig:
         for name in ("feature_rays", "point_features"):
             if getattr(self, name) and self.features is None:
                 raise ConfigError(f"{name}: needs features; write them with occkit features and name their folder")
-        for name in ("feature_horizon", "feature_colours"):
+        for name in ("feature_horizon", "feature_colours", "feature_motion"):
             if getattr(self, name) and not self.feature_rays:
                 raise ConfigError(f"{name}: is about rays, and feature_rays is 0; ask for some")
         if self.point_features and not self.load_points:

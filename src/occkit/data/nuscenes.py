@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from occkit.data.frames import DataConfig, FrameDataset, Split
+from occkit.data.nuscenes_boxes import motion_of, read_boxes
 from occkit.data.nuscenes_tables import LIDAR, Recording, Tables, matrix_of, read_tables
 from occkit.data.occ3d import label_path, read_labels, read_splits
 from occkit.data.records import Floats
@@ -26,7 +28,7 @@ from occkit.data.views import (
 from occkit.errors import DataError
 from occkit.files import read_raw
 from occkit.geometry import OCC3D_GRID, VoxelGrid, compensate_motion, invert_pose, transform_points
-from occkit.samples import Occupancy
+from occkit.samples import FeatureRays, ObjectMotion, Occupancy
 from occkit.taxonomy import OCC3D
 
 VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
@@ -79,6 +81,9 @@ class NuScenesDataset(FrameDataset):
         self.tokens = tuple(tokens)
         self.grid = self._find_grid()
         self._captions = read_captions(root)
+        everything = [other for name in scenes for other in self.tables.scenes[name]]
+        wanted = training and config.feature_motion
+        self._boxes = read_boxes(self.tables.folder, frozenset(everything)) if wanted else {}
 
     def _check_recordings(self, tokens: list[str]) -> None:
         for token in tokens:
@@ -179,6 +184,18 @@ class NuScenesDataset(FrameDataset):
         order = self.tables.scenes[self._scene_of[token]]
         found = beside(order, order.index(token), (step,))
         return found[0] if found and self._has_images(found[0]) else None
+
+    def _draw_rays(self, token: str, seed: int | None) -> FeatureRays | None:
+        rays = super()._draw_rays(token, seed)
+        if rays is None or not self.config.feature_motion:
+            return rays
+        return replace(rays, motion=self._cache.get(("motion", token), lambda: self._motion(token)))
+
+    def _motion(self, token: str) -> ObjectMotion:
+        horizon = self.config.feature_horizon
+        others = {step: self._beside(token, step) for step in range(-horizon, horizon + 1) if step}
+        boxes = [(step, self._boxes.get(other, {})) for step, other in others.items() if other is not None]
+        return motion_of(self._boxes.get(token, {}), boxes, self._world_pose(token))
 
     def _own_views(self, token: str) -> tuple[View, ...]:
         return self._views(self.tables.recordings[token], self._world_pose(token))

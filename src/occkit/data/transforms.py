@@ -232,5 +232,12 @@ def flip_volume(sample: Sample, *, x: bool = False, y: bool = False) -> Sample:
 
 
 def _mirror_rays(rays: FeatureRays, matrix: Float[Tensor, "4 4"]) -> FeatureRays:
-    mirror = matrix.to(rays.origins)
-    return replace(rays, origins=transform_points(mirror, rays.origins), directions=rays.directions @ mirror[:3, :3].mT)
+    mirror, motion = matrix.to(rays.origins), rays.motion
+    if motion is not None:
+        motion = replace(motion, box_from_ego=motion.box_from_ego @ mirror, ego_from_box=mirror @ motion.ego_from_box)
+    return replace(
+        rays,
+        origins=transform_points(mirror, rays.origins),
+        directions=rays.directions @ mirror[:3, :3].mT,
+        motion=motion,
+    )

@@ -46,6 +46,7 @@ from occkit.systems.langocc.rendering import RayRenderConfig, Seen, render_rays
 from occkit.systems.langocc.text import TextConfig, class_logits, occupancy_logits
 from occkit.systems.langocc.variants import (
     nano_arccos,
+    nano_flow,
     nano_guided,
     nano_lidar_pixels,
     nano_movers,
@@ -88,6 +89,7 @@ __all__ = [
     "losses",
     "nano",
     "nano_arccos",
+    "nano_flow",
     "nano_guided",
     "nano_horizon_0",
     "nano_horizon_1",

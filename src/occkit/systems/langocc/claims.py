@@ -15,6 +15,7 @@ from occkit.systems.langocc.recipes import (
 )
 from occkit.systems.langocc.variants import (
     nano_arccos,
+    nano_flow,
     nano_guided,
     nano_lidar_pixels,
     nano_movers,
@@ -169,13 +170,14 @@ def choices() -> Claim:
             "sigma_half": nano_sigma_half,
             "sigma_10": nano_sigma_10,
             "no_movers": nano_movers,
+            "flow": nano_flow,
             "guided": nano_guided,
         },
         lines=(
             Difference(arm="reduced_32", baseline="full", metric="occ3d.miou", threshold=-0.005),
             Difference(arm="reduced_24", baseline="arccos_24", metric="occ3d.miou"),
             Difference(arm="full", baseline="sky_keep", metric="occ3d.iou"),
-            Difference(arm="no_movers", baseline="full", metric="occ3d.per_class.car"),
+            *(Difference(arm=arm, baseline="full", metric="occ3d.per_class.car") for arm in ("no_movers", "flow")),
             Difference(arm="guided", baseline="full", metric="occ3d.miou"),
         ),
     )

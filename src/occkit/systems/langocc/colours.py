@@ -140,7 +140,7 @@ class ColourField(Field):
         self.check_width(rays)
         frames: list[dict[str, Tensor]] = []
         for frame in range(len(rays.features)):
-            seen, kinds = self.render(prediction, rays, frame), self.kinds_of(rules, rays.features[frame])
+            seen, kinds = self.render(prediction, rays, frame, rules), self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
             shown = self.config.colour.shade(seen.features, rays.directions[frame])
             losses = {"colours": self.config.weight * colour_loss(shown, rays.colours[frame], mask=counts)}

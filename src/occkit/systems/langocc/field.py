@@ -5,6 +5,7 @@ density, rays and the words that tell the sky from everything else are the same 
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -19,6 +20,7 @@ from occkit.geometry.rays import pixel_grid
 from occkit.nn.heads import HeadConfig, HeightInChannelsHeadConfig, VolumeHeadConfig
 from occkit.nn.subspace import reduce_features
 from occkit.samples import Batch, FeatureRays, Prediction
+from occkit.systems.langocc.motion import follow, meets_what_has_gone
 from occkit.systems.langocc.rays import RayKinds, RayRulesConfig, kinds_of
 from occkit.systems.langocc.rendering import RayRenderConfig, Seen, render_rays
 from occkit.systems.langocc.text import TextConfig
@@ -180,22 +182,42 @@ class Field(nn.Module):
         text = self.text.to(stored)
         return kinds_of(rules, stored, text if stored.shape[1] == config.width else self.reduce(text), config.prompts)
 
-    def render(self, prediction: Prediction, rays: FeatureRays, frame: int) -> Seen:
-        """Render what the voxels of one frame carry along its rays; in training the samples are moved by chance."""
+    def render(self, prediction: Prediction, rays: FeatureRays, frame: int, rules: RayRulesConfig) -> Seen:
+        """Render what the voxels of one frame carry along its rays; in training the samples are moved by chance.
+
+        With `movers="flow"` samples follow what has moved; rays that saw what has gone are taken for outside.
+
+        Raises:
+            ConfigError: if `rules` follow objects and the rays do not say which have moved.
+        """
         assert prediction.features is not None
         assert prediction.density is not None
         generator = None
         if self.training:
             # Torch's random state is that of the step (training/loop.py), so that a resumed run draws the same.
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return render_rays(
+        lines, steps = Rays(origins=rays.origins[frame], directions=rays.directions[frame]), rays.steps[frame]
+        motion, place = None, None
+        if rules.movers == "flow":
+            if rays.motion is None:
+                raise ConfigError(
+                    'RayRulesConfig.movers: "flow" needs to know what has moved; set DataConfig.feature_motion, which '
+                    "nuScenes has"
+                )
+            motion = rays.motion.map(lambda t: t[frame])
+            place = partial(follow, motion, steps, margin=rules.margin)
+        seen = render_rays(
             self.field_config.render,
             prediction.density[frame].float(),
             prediction.features[frame].flatten(1).T.float().contiguous(),
             prediction.grid,
-            Rays(origins=rays.origins[frame], directions=rays.directions[frame]),
+            lines,
             generator=generator,
+            place=place,
         )
+        if motion is None:
+            return seen
+        return seen._replace(inside=seen.inside & ~meets_what_has_gone(motion, steps, lines, margin=rules.margin))
 
     def render_depth(self, prediction: Prediction, batch: Batch) -> Float[Tensor, "b n h w"]:
         """Return the z-depth of the current images, metres: how far their rays get on average within the volume.

@@ -172,7 +172,7 @@ class LangOcc(Field):
         targets = self.targets_of(rays)
         frames: list[dict[str, Tensor]] = []
         for frame, target in enumerate(targets):
-            seen, rules = self.render(prediction, rays, frame), signal.rules
+            seen, rules = self.render(prediction, rays, frame, signal.rules), signal.rules
             kinds = self.kinds_of(rules, rays.features[frame])
             counts = rays_that_count(rules, seen, kinds, rays.steps[frame])
             compared = feature_loss(seen.features, target, mask=counts, kind=signal.kind)

@@ -18,9 +18,12 @@ from occkit.systems.langocc.rendering import Seen
 class RayRulesConfig:
     """Which rays are compared with what was seen, and what the others teach; the same whatever is rendered."""
 
-    movers: Literal["keep", "drop"] = "keep"
-    """Rays of other times on things that may move: kept as they are (the paper), or left out. What they are is told by
-    the prompt nearest to their target, what may move by the label factory's list; the released one has wrong ids."""
+    movers: Literal["keep", "drop", "flow"] = "keep"
+    """Rays of other times on things that may move: kept as they are (the paper); or left out, if the prompt nearest to
+    their target is one of the label factory's list (the released one has wrong ids); or samples in the boxes of moved
+    objects go where these are now, which needs annotated boxes, `DataConfig.feature_motion` (ours)."""
+    margin: float = 0.4
+    """Metres by which boxes are widened, with `movers="flow"`."""
     sky: Literal["keep", "drop", "empty"] = "empty"
     """Rays whose target is nearest to a prompt for the sky: compared like any other, left out, or made to see nothing
     (ours; the paper's pixels never show the sky, for LiDAR chose them)."""
@@ -34,8 +37,8 @@ class RayRulesConfig:
     to end in it too: keep it well below `emptiness`."""
 
     def __post_init__(self) -> None:
-        if self.emptiness < 0 or self.fullness < 0:
-            raise ConfigError(f"RayRulesConfig: weights must not be negative: {self}")
+        if min(self.emptiness, self.fullness, self.margin) < 0:
+            raise ConfigError(f"RayRulesConfig: weights and margin must not be negative: {self}")
 
     def check(self, prompts: PromptTable) -> None:
         """Complain if no prompt is one for the sky.

@@ -1,5 +1,6 @@
 """Two-stage rendering of a dense volume along any rays: where is something, then what is there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ def render_rays(
     rays: Rays,
     *,
     generator: torch.Generator | None = None,
+    place: Callable[[Float[Tensor, "r s 3"]], Float[Tensor, "r s 3"]] | None = None,
 ) -> Seen:
     """Render features along rays.
 
@@ -76,6 +78,7 @@ def render_rays(
         grid: where the volume lies.
         rays: origins and unit directions, frame of the grid; leading dimension `[r]`.
         generator: moves each ray's bins at random by up to half of one; None leaves them.
+        place: says where in the volume samples look that lie at some points along the rays; None: right there.
 
     Returns:
         One row a ray. Differentiable in density and features.
@@ -99,12 +102,13 @@ def render_rays(
         moved = edges + shift / config.proposals
         edges = torch.cat([edges[:, :1], moved[:, 1:-1], edges[:, -1:]], dim=1)
     edges = start[:, None] + edges * (end - start)[:, None]
-    coarse = sample_trilinear(rows, grid.shape, grid.continuous_index(rays.at((edges[:, 1:] + edges[:, :-1]) / 2)))
+    look = rays.at if place is None else lambda t: place(rays.at(t))
+    coarse = sample_trilinear(rows, grid.shape, grid.continuous_index(look((edges[:, 1:] + edges[:, :-1]) / 2)))
     lengths = edges.diff(dim=1)
     found = render_weights_from_density(coarse[..., 0].detach(), lengths)
     bounds = resample_intervals(found, edges, config.samples, even=config.even)
     t = (bounds[:, 1:] + bounds[:, :-1]) / 2
-    points = grid.continuous_index(rays.at(t))
+    points = grid.continuous_index(look(t))
     sigma = sample_trilinear(rows, grid.shape, points)[..., 0]
     weights = render_weights_from_density(sigma, bounds.diff(dim=1))
     opacity = weights.sum(dim=-1)

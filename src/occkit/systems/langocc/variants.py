@@ -91,6 +91,12 @@ def nano_movers() -> Recipe:
     return _with_rules("nano_movers", replace(NANO_RULES, movers="drop"))
 
 
+def nano_flow() -> Recipe:
+    """`nano` whose rays of other times follow what has moved, by annotated boxes: a bound, for cameras do not know."""
+    base = _with_rules("nano_flow", replace(NANO_RULES, movers="flow"))
+    return replace(base, data=replace(base.data, feature_motion=True))
+
+
 def _with_sigma(name: str, sigma_max: float) -> Recipe:
     base = nano_system()
     # The same density before training: what is to be compared is how far it may rise.
