@@ -28,6 +28,17 @@ def real_frame() -> Path:
 
 
 @pytest.fixture(scope="session")
+def semantickitti_api() -> Path:
+    """A checkout of semantic-kitti-api, the official evaluator and validator, which is not part of this project."""
+    folder = os.environ.get("OCCKIT_SEMANTICKITTI_API")
+    if not folder:
+        pytest.skip("set OCCKIT_SEMANTICKITTI_API to a checkout of semantic-kitti-api to run its own scripts")
+    for script in ("evaluate_completion.py", "validate_submission.py"):
+        assert (Path(folder) / script).is_file(), f"{folder} has no {script}"
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def cluster():
     """One Ray cluster of two cores on this machine, for all tests that want one; without Ray they are skipped."""
     pytest.importorskip("ray")

@@ -1,5 +1,7 @@
 """SemanticKITTI submissions: the zip, and the server's rules."""
 
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -51,6 +53,24 @@ def test_archive_is_what_the_server_wants(tmp_path, root, predictions):
     assert not np.isin(ids, (1, 52, 99)).any()
     assert validate_submission(archive, data_root=root) == []
     assert list(archive.parent.iterdir()) == [archive]  # nothing half-written is left behind
+
+
+def test_the_official_validator_agrees(tmp_path, root, predictions, semantickitti_api):
+    def accepts(archive):
+        command = [sys.executable, "validate_submission.py", "--task", "completion", str(archive), str(root)]
+        done = subprocess.run(command, cwd=semantickitti_api, capture_output=True, text=True, check=False)
+        return done.returncode == 0 and "ready for submission" in done.stdout
+
+    write_submission(predictions, tmp_path / "sound.zip", data_root=root, description="ours")
+    assert validate_submission(tmp_path / "sound.zip", data_root=root) == []
+    assert accepts(tmp_path / "sound.zip")
+    for broken in ("sequences/14/predictions/000000.label", "sequences/17/predictions/"):
+        with zipfile.ZipFile(tmp_path / "sound.zip") as sound, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+            for name in sound.namelist():
+                if name != broken:
+                    bad.writestr(name, sound.read(name))
+        assert validate_submission(tmp_path / "bad.zip", data_root=root)
+        assert not accepts(tmp_path / "bad.zip")
 
 
 def test_same_predictions_same_bytes(tmp_path, root, predictions):

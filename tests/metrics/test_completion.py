@@ -1,9 +1,7 @@
 """The official SemanticKITTI completion score: its rule in a loop over original ids, and its script if there is one."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,19 +102,8 @@ def test_a_class_never_seen_scores_zero_in_both_kitti_protocols_and_eps_separate
     assert evaluator.report()["monoscene"]["miou"] == pytest.approx(1 / 1.00001 / 19, rel=1e-12)
 
 
-@pytest.fixture
-def official_checkout():
-    """A checkout of semantic-kitti-api, which is not part of this project."""
-    folder = os.environ.get("OCCKIT_SEMANTICKITTI_API")
-    if not folder:
-        pytest.skip("set OCCKIT_SEMANTICKITTI_API to a checkout of semantic-kitti-api to run its own evaluator")
-    script = Path(folder) / "evaluate_completion.py"
-    assert script.is_file(), f"{script} does not exist"
-    return script.parent
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_equals_the_official_script(official_checkout, tmp_path, seed):
+def test_equals_the_official_script(semantickitti_api, tmp_path, seed):
     scans = make_scans(seed, num_scans=3)
     folder = tmp_path / "sequences" / "08"
     for name in ("voxels", "predictions"):
@@ -127,7 +114,7 @@ def test_equals_the_official_script(official_checkout, tmp_path, seed):
         prediction.tofile(folder / "predictions" / f"{i:06d}.label")
     arguments = ["--dataset", tmp_path, "--predictions", tmp_path, "--output", tmp_path]
     command = [sys.executable, "evaluate_completion.py", *map(str, arguments)]
-    done = subprocess.run(command, cwd=official_checkout, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=semantickitti_api, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = (line.split(": ") for line in (tmp_path / "scores.txt").read_text().splitlines())
     scores = {key: float(value) for key, value in lines}
