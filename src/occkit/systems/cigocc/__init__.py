@@ -64,6 +64,7 @@ from occkit.systems.cigocc.recipes import (
 )
 from occkit.systems.cigocc.variants import (
     nano_add,
+    nano_all_voxels,
     nano_d,
     nano_depth_aware,
     nano_first_coarse,
@@ -81,6 +82,7 @@ from occkit.systems.cigocc.variants import (
     nano_gsd_plain,
     nano_gsd_plain_shaken,
     nano_gsd_shaken,
+    nano_hits,
     nano_join_concat,
     nano_join_replace,
     nano_mono,
@@ -129,6 +131,7 @@ __all__ = [
     "effects",
     "nano",
     "nano_add",
+    "nano_all_voxels",
     "nano_cgformer",
     "nano_cgformer_sam",
     "nano_d",
@@ -154,6 +157,7 @@ __all__ = [
     "nano_gsd_poor_depth",
     "nano_gsd_poor_masks",
     "nano_gsd_shaken",
+    "nano_hits",
     "nano_join_concat",
     "nano_join_replace",
     "nano_mono",

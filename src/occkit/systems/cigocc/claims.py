@@ -4,6 +4,7 @@ from occkit.systems.cigocc.hosts import nano_cgformer, nano_cgformer_sam, nano_v
 from occkit.systems.cigocc.recipes import LOOK, nano
 from occkit.systems.cigocc.variants import (
     nano_add,
+    nano_all_voxels,
     nano_d,
     nano_depth_aware,
     nano_first_coarse,
@@ -21,8 +22,10 @@ from occkit.systems.cigocc.variants import (
     nano_gsd_plain,
     nano_gsd_plain_shaken,
     nano_gsd_shaken,
+    nano_hits,
     nano_join_concat,
     nano_join_replace,
+    nano_mono,
     nano_s,
     nano_sd,
     nano_two_stage,
@@ -106,8 +109,8 @@ def effects() -> Claim:
     return Claim(
         system="cigocc.effects",
         sentence=(
-            "Training both stages together and adding answers to the first stage's volume are at least as good as the "
-            "alternatives; attention in three dimensions is better than in a fold, and attention in images better than "
+            "Training both stages together, adding answers to the first stage's volume and letting the likeliest voxels "
+            "ask are at least as good as the alternatives; attention in three dimensions is better than in a fold, and attention in images better than "
             "concatenation under wrong calibration; taught by masks and without a segmenter at inference, CIGOcc "
             "exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
         ),
@@ -117,6 +120,9 @@ def effects() -> Claim:
             "add": nano_add,
             "join_concat": nano_join_concat,
             "join_replace": nano_join_replace,
+            "hits": nano_hits,
+            "all_voxels": nano_all_voxels,
+            "mono": nano_mono,
             "depth_aware": nano_depth_aware,
             "fold": nano_fold,
             "shaken": nano_gsd_shaken,
@@ -134,7 +140,7 @@ def effects() -> Claim:
         lines=(
             *(
                 Difference(arm="gsd_sam", baseline=other, metric=MIOU, threshold=-0.005)
-                for other in ("two_stage", "add", "join_concat", "join_replace", "first_coarse")
+                for other in ("two_stage", "add", "join_concat", "join_replace", "hits", "all_voxels", "first_coarse")
             ),
             Difference(arm="gsd_sam", baseline="fold", metric=MIOU),
             Difference(arm="shaken", baseline="plain_shaken", metric=MIOU),

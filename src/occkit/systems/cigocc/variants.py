@@ -5,6 +5,7 @@ from dataclasses import replace
 from occkit.nn.blocks import GroupNormConfig
 from occkit.nn.completion import RawVolumeConfig
 from occkit.nn.depth import DepthNetConfig
+from occkit.nn.proposals import AllVoxelsConfig, DepthProposalsConfig
 from occkit.nn.stereo import StereoConfig
 from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig, PlainLookConfig
@@ -143,6 +144,16 @@ def nano_join_concat() -> Recipe:
 def nano_join_replace() -> Recipe:
     """Answers take the place of F_raw."""
     return nano_of("nano_join_replace", replace(nano_system(), completion=RawVolumeConfig(join="replace")))
+
+
+def nano_hits() -> Recipe:
+    """The voxels that depth hits ask, and those around them; with `nano` the likeliest by the first stage."""
+    return nano_of("nano_hits", replace(nano_system(), proposals=DepthProposalsConfig(grow=1)))
+
+
+def nano_all_voxels() -> Recipe:
+    """Every voxel asks."""
+    return nano_of("nano_all_voxels", replace(nano_system(), proposals=AllVoxelsConfig()))
 
 
 def nano_depth_aware() -> Recipe:
