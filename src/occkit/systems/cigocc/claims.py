@@ -109,10 +109,10 @@ def effects() -> Claim:
     return Claim(
         system="cigocc.effects",
         sentence=(
-            "Training both stages together, adding answers to the first stage's volume and letting the likeliest voxels "
-            "ask are at least as good as the alternatives; attention in three dimensions is better than in a fold, and attention in images better than "
-            "concatenation under wrong calibration; taught by masks and without a segmenter at inference, CIGOcc "
-            "exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
+            "Training both stages together, adding answers to the first stage's volume and letting the likeliest "
+            "voxels ask are at least as good as the alternatives; attention in three dimensions is better than in a "
+            "fold, and attention in images better than concatenation under wrong calibration; taught by masks and "
+            "without a segmenter at inference, CIGOcc exceeds VoxFormer and CGFormer, and masks help CGFormer, too."
         ),
         arms={
             "gsd_sam": nano,
