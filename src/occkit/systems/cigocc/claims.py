@@ -1,4 +1,4 @@
-"""What CIGOcc claims: three levels complement each other, and masks as teachers add to them. No claim has been run."""
+"""What CIGOcc claims: three levels complement each other, and masks as teachers add to them."""
 
 from occkit.systems.cigocc.hosts import nano_cgformer, nano_cgformer_sam, nano_voxformer
 from occkit.systems.cigocc.recipes import LOOK, nano
