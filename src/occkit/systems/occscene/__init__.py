@@ -50,6 +50,7 @@ from occkit.systems.occscene.variants import (
     nano_room_offline_pseudo,
     nano_room_offline_true,
     nano_room_reader,
+    nano_room_self_trained,
     nano_room_text,
     nano_street_align_attention,
     nano_street_align_concat,
@@ -62,6 +63,7 @@ from occkit.systems.occscene.variants import (
     nano_street_offline_pseudo,
     nano_street_offline_true,
     nano_street_reader,
+    nano_street_self_trained,
     nano_street_text,
 )
 
@@ -97,6 +99,7 @@ __all__ = [
     "nano_room_offline_pseudo",
     "nano_room_offline_true",
     "nano_room_reader",
+    "nano_room_self_trained",
     "nano_room_text",
     "nano_street",
     "nano_street_align",
@@ -113,6 +116,7 @@ __all__ = [
     "nano_street_offline_pseudo",
     "nano_street_offline_true",
     "nano_street_reader",
+    "nano_street_self_trained",
     "nano_street_text",
     "nano_surround",
     "nano_surround_align",
