@@ -374,6 +374,16 @@ def test_rays_that_saw_what_has_gone_are_known(batch):
     assert not meets_what_has_gone(stays, steps, Rays(origins=starts, directions=ahead), margin=0.0).any()
 
 
+def test_rows_that_fill_up_a_batch_move_nothing(batch):
+    alone, row = motion_along_x(batch, 5.0).motion.map(lambda t: t[0]), torch.tensor([[1.0, 0.0, 0.0]] * 3)
+    steps, points = torch.tensor([-1, 0, 1]), torch.randn(3, 6, 3)
+    filled = alone.map(lambda t: torch.cat([t, torch.zeros_like(t)]))
+    expected = follow(alone, steps, points, margin=0.4)
+    assert torch.equal(follow(filled, steps, points, margin=0.4), expected)
+    assert torch.equal(expected[1], points[1])
+    assert not meets_what_has_gone(filled, steps, Rays(origins=points[:, 0], directions=row), margin=0.4).any()
+
+
 def test_rays_of_other_times_render_the_object_where_it_is_now(batch):
     """A volume that moves along with the rays' own keyframe looks the same as one that stands still."""
     rays = batch.feature_rays

@@ -1,6 +1,6 @@
 """Rays of other times among things that move: each sample goes with the thing that it lay in to where that is now.
 
-Source: original; OccFlowNet (Boeder and Risse, 2024) moves the samples of its temporal rays by annotated boxes, too.
+Source: original.
 """
 
 import torch
@@ -30,16 +30,14 @@ def follow(
         margin: metres by which boxes are widened, for voxels are coarser.
     """
     placed = points.clone()
-    for row in range(len(motion.steps)):
-        rays = (steps == motion.steps[row]).nonzero()[:, 0]
-        half = motion.half_sizes[row] + margin
-        if len(rays) and motion.remains[row]:
+    rows = motion.steps.nonzero()[:, 0].tolist()
+    of_row = {row: (steps == motion.steps[row]).nonzero()[:, 0] for row in rows}
+    for row, rays in of_row.items():
+        if motion.remains[row]:
+            half = motion.half_sizes[row] + margin
             left = _inside(invert_pose(motion.ego_from_box[row]), points[rays], half)[0]
             placed[rays] = torch.where(left[..., None], AWAY, placed[rays])
-    for row in range(len(motion.steps)):
-        rays = (steps == motion.steps[row]).nonzero()[:, 0]
-        if not len(rays):
-            continue
+    for row, rays in of_row.items():
         there, local = _inside(motion.box_from_ego[row], points[rays], motion.half_sizes[row] + margin)
         now = _moved(motion.ego_from_box[row], local) if motion.remains[row] else local.new_tensor(AWAY)
         placed[rays] = torch.where(there[..., None], now, placed[rays])
@@ -59,11 +57,11 @@ def meets_what_has_gone(
         margin: as in `follow`.
     """
     met = torch.zeros_like(steps, dtype=torch.bool)
-    for row in (~motion.remains).nonzero()[:, 0].tolist():
+    for row in (~motion.remains & (motion.steps != 0)).nonzero()[:, 0].tolist():
         half = motion.half_sizes[row] + margin
         start = transform_points(motion.box_from_ego[row], rays.origins)
         ahead = rays.directions @ motion.box_from_ego[row, :3, :3].mT
-        # A direction along a side never meets it: its distances are infinite, of the sign that the start decides.
+        # Along two planes the distances are infinite: of either sign between them, of one sign beside them.
         sides = torch.stack([(-half - start) / ahead, (half - start) / ahead])
         enters, leaves = sides.amin(dim=0).amax(dim=-1), sides.amax(dim=0).amin(dim=-1)
         met |= (steps == motion.steps[row]) & (leaves >= enters) & (leaves > 0)
