@@ -43,6 +43,10 @@ from occkit.systems.cigocc.hosts import (
     voxformer_r50_kitti,
     voxformer_r50_kitti_fold,
 )
+from occkit.systems.cigocc.images import (
+    CigOccImages,
+    CigOccImagesConfig,
+)
 from occkit.systems.cigocc.network import (
     CigOcc,
     CigOccConfig,
@@ -59,6 +63,7 @@ from occkit.systems.cigocc.recipes import (
     MASKS,
     debug,
     nano,
+    nano_images,
     r50_kitti,
     r50_kitti360,
 )
@@ -107,6 +112,8 @@ __all__ = [
     "MASKS",
     "CigOcc",
     "CigOccConfig",
+    "CigOccImages",
+    "CigOccImagesConfig",
     "CigOccLossConfig",
     "ContextQueriesConfig",
     "FirstStage",
@@ -158,6 +165,7 @@ __all__ = [
     "nano_gsd_poor_masks",
     "nano_gsd_shaken",
     "nano_hits",
+    "nano_images",
     "nano_join_concat",
     "nano_join_replace",
     "nano_mono",

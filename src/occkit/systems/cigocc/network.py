@@ -293,7 +293,8 @@ class CigOcc(nn.Module):
             raise ConfigError(f"CigOcc: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
         losses = self._first_losses(prediction, label)
         if weights.depth:
-            losses["depth"] = weights.depth * self._depth_loss(prediction, batch)
+            value = scored_depth_loss(prediction, batch, self.views.bins, doubled=weights.doubled_depth)
+            losses["depth"] = weights.depth * value
         if not self.first_alone:
             losses |= voxel_losses(weights.voxels, prediction.logits, label, self.taxonomy)
             losses |= self._image_losses(prediction, batch, label)
@@ -351,15 +352,19 @@ class CigOcc(nn.Module):
         theirs = resize_to(given[:, : mine.shape[1]].flatten(0, 1), size)
         return 1 - F.cosine_similarity(mine.flatten(0, 1), theirs, dim=1).mean()
 
-    def _depth_loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        if batch.depth is None or prediction.depth_logits is None:
-            raise ConfigError(
-                "CigOcc: the depth loss needs scored depth and LiDAR depth; set DataConfig.load_depth, or losses.depth "
-                "to 0"
-            )
-        scores = prediction.depth_logits
-        size = (int(scores.shape[-2]), int(scores.shape[-1]))
-        nearest = nearest_depth_per_cell(batch.depth[:, : scores.shape[1]], size)
-        bins = self.views.bins
-        edges = bins.start + bins.step * torch.arange(bins.count + 1, device=scores.device)
-        return depth_gaussian_divergence(scores, nearest, edges, doubled=self.config.losses.doubled_depth)
+
+def scored_depth_loss(prediction: Prediction, batch: Batch, bins: DepthBins, *, doubled: bool = False) -> Tensor:
+    """Return the divergence of a scored depth distribution from the LiDAR's (`losses.depth_gaussian_divergence`).
+
+    Raises:
+        ConfigError: if no depth is scored, or the batch has no LiDAR depth.
+    """
+    if batch.depth is None or prediction.depth_logits is None:
+        raise ConfigError(
+            "CigOcc: the depth loss needs scored depth and LiDAR depth; set DataConfig.load_depth, or losses.depth to 0"
+        )
+    scores = prediction.depth_logits
+    size = (int(scores.shape[-2]), int(scores.shape[-1]))
+    nearest = nearest_depth_per_cell(batch.depth[:, : scores.shape[1]], size)
+    edges = bins.start + bins.step * torch.arange(bins.count + 1, device=scores.device)
+    return depth_gaussian_divergence(scores, nearest, edges, doubled=doubled)
