@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from occkit.errors import ConfigError
-from occkit.losses import VoxelLossConfig, coarse_labels, cross_entropy
+from occkit.losses import VoxelLossConfig, classes_of_cells, coarse_labels, cross_entropy
 from occkit.nn.blocks import resize_to
 from occkit.nn.depth import DepthBins
 from occkit.nn.proposals import DepthProposalsConfig
@@ -19,7 +19,7 @@ from occkit.taxonomy import OCC3D, SEMANTICKITTI
 from occkit.training.recipe import recipes_in
 from occkit.training.system import conditional_parameters, losses, predict
 
-NANO = sorted(name for name in recipes_in(cigocc) if name.startswith("nano"))
+NANO = sorted(name for name in recipes_in(cigocc) if name.startswith("nano") and name != "nano_images")
 ARMS = ("nano_g", "nano_s", "nano_d", "nano_gs", "nano_gd", "nano_sd", "nano_gsd", "nano_gsd_plain")
 
 
@@ -341,6 +341,75 @@ def test_a_dose_changes_what_is_read_and_nothing_else():
     claim = cigocc.doses()
     written = {word for command in (*claim.world.commands, *claim.commands) for word in command}
     assert {"{root}/look", "{root}/look_perfect", "{root}/look_poor", "perfect", "poor"} <= written
+
+
+def test_the_images_branch_learns_alone_what_a_network_starts_from(frames):
+    recipe = cigocc.nano_images()
+    model, batch = built(replace(recipe.system, grid=small(cigocc.nano()).grid)).train(), frames(0, 1)
+    prediction = predict(model, batch)
+    assert prediction.logits.shape == (2, 20, *batch.grid.shape)
+    assert not prediction.logits.any(), "it has nothing to say about voxels"
+    assert prediction.image_logits.shape == (2, 1, 20, 4, 8)
+    named = losses(model, prediction, batch)
+    assert set(named) == {"classes"}
+    named["classes"].backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    # Its branch is that of the networks which start from it, tensor for tensor.
+    whole = built(cigocc.nano_gd().system).state_dict()
+    branch = {name: value for name, value in model.state_dict().items() if name.startswith("views.")}
+    assert {name: value.shape for name, value in branch.items()} == {
+        name: value.shape for name, value in whole.items() if name.startswith("views.")
+    }
+    assert recipe.data.load_depth
+    assert recipe.data.inputs.depth
+
+
+def test_the_images_branch_scores_cells_against_the_voxels_that_are_hit(frames):
+    """The cross-entropy of a cell whose class is certain is none; that of a wrong one is large."""
+    model, batch = built(cigocc.nano_images().system).train(), frames(0)
+    shown = classes_of_cells(batch.depth, batch.cameras[:, 0], batch.occupancy, (4, 8))
+    seen = shown != SEMANTICKITTI.ignore_id
+    assert seen.any()
+    right = 20.0 * torch.nn.functional.one_hot(shown.where(seen, 0).long(), 20).movedim(-1, 2)
+    prediction = predict(model, batch)
+    found = losses(model, replace(prediction, image_logits=right.float()), batch)
+    assert found["classes"].item() < 1e-3
+    found = losses(model, replace(prediction, image_logits=right.float().roll(1, dims=2)), batch)
+    assert found["classes"].item() > 10
+
+
+def test_the_images_branch_learns_depth_where_a_network_scores_it(frames):
+    mono, batch = cigocc.nano_mono().system, frames(0)
+    alone = replace(cigocc.nano_images().system, views=mono.views, depth=2.0)
+    model = built(alone).train()
+    prediction = predict(model, batch)
+    named = losses(model, prediction, batch)
+    assert set(named) == {"classes", "depth"}
+    assert model.depth_bins == mono.views.depth.bins
+    once = losses(built(replace(alone, depth=1.0)).train(), prediction, batch)
+    assert named["depth"].item() == pytest.approx(2 * once["depth"].item())
+    only = built(replace(alone, classes=0.0)).train()
+    assert set(losses(only, predict(only, batch), batch)) == {"depth"}
+
+
+def test_what_the_images_branch_cannot_learn_is_named(frames):
+    system, batch = cigocc.nano_images().system, frames(0)
+    model = built(system).train()
+    prediction = predict(model, batch)
+    with pytest.raises(ConfigError, match=r"LiDAR depth, frame frame0 .*has none; set DataConfig\.load_depth"):
+        losses(model, prediction, replace(batch, depth=None))
+    with pytest.raises(ConfigError, match=r"frame0 .*has no label to learn from"):
+        losses(model, prediction, replace(batch, occupancy=None))
+    with pytest.raises(ConfigError, match="made for the classes of semantickitti, the data has occ3d"):
+        predict(model, frames(0, taxonomy=OCC3D))
+    with pytest.raises(ConfigError, match=r"set views\.present to True"):
+        replace(system, views=replace(system.views, present=False))
+    with pytest.raises(ConfigError, match="classes and depth are both 0"):
+        replace(system, classes=0.0)
+    with pytest.raises(ConfigError, match="taxonomy 'kitty' is none of"):
+        replace(system, taxonomy="kitty")
+    with pytest.raises(ConfigError, match="only a network's depth can learn"):
+        replace(system, depth=1.0)
 
 
 def test_kitti_360_has_its_own_classes():

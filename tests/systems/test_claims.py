@@ -12,7 +12,7 @@ from occkit.training.claim_results import arm_identity, load_claim
         ("radocc", ("effects", "choices")),
         ("easyocc", ("effects",)),
         ("langocc", ("effects", "losses", "choices")),
-        ("cigocc", ("effects", "doses")),
+        ("cigocc", ("effects", "doses", "learned_images")),
         ("occscene", ("effects",)),
     ],
 )
@@ -24,9 +24,10 @@ def test_what_one_claim_of_a_system_has_run_is_not_run_again_for_another(system:
         assert shared
         for arm in {PRIOR} | shared:
             assert arm_identity(other, arm, 0, 100) == arm_identity(claim, arm, 0, 100), (other.system, arm)
-        recipes = {arm: make() for arm, make in claim.arms.items()}
+        trained = [(make(), claim.starts.get(arm)) for arm, make in claim.arms.items()]
         for arm in set(other.arms) - shared:
-            assert other.arms[arm]() not in recipes.values(), f"{other.system}: {arm} has another name in {system}"
+            same = (other.arms[arm](), other.starts.get(arm)) in trained
+            assert not same, f"{other.system}: {arm} has another name in {system}"
 
 
 def test_the_quick_claim_of_occscene_goes_on_to_the_whole_one() -> None:

@@ -22,7 +22,7 @@ from occkit.errors import DataError
 from occkit.systems import cigocc
 from occkit.taxonomy import semantickitti_lookup
 from occkit.training import Constant, loop
-from occkit.training.checkpoint import load_run, read_tensors
+from occkit.training.checkpoint import LAST_FILE, load_run, read_tensors
 from occkit.training.evaluate import evaluate_model
 from occkit.training.loop import train
 from occkit.world import PRESETS, generate
@@ -45,7 +45,7 @@ def look_at(root, camera, size):
 
 @pytest.fixture(scope="module")
 def looked_at(tiny_kitti, tmp_path_factory):
-    """The tiny folder with depth, classes and features of every image, and a test sequence without labels."""
+    """The tiny folder with depth, classes and features of every image, LiDAR, and a test sequence without labels."""
     root = tmp_path_factory.mktemp("looked") / "kitti"
     shutil.copytree(tiny_kitti, root)
     shutil.copytree(root / "sequences/08", root / "sequences/11")
@@ -53,6 +53,12 @@ def looked_at(tiny_kitti, tmp_path_factory):
         if path.suffix != ".bin":
             path.unlink()
     look_at(root, "image_2", (24, 40))
+    spread = np.random.default_rng(0)
+    for frame in (root / "sequences").glob("*/voxels/*.bin"):
+        points = spread.uniform((2, -20, -2, 0), (50, 20, 2, 1), size=(500, 4)).astype(np.float32)
+        path = frame.parent.parent / "velodyne" / frame.name
+        path.parent.mkdir(exist_ok=True)
+        points.tofile(path)
     return root
 
 
@@ -65,6 +71,21 @@ def test_debug_trains_on_a_tiny_folder(looked_at, tmp_path):
     found = [line["loss"] for line in lines if "loss" in line]
     assert len(found) == 20
     assert sum(found[-5:]) < 0.95 * sum(found[:5])
+
+
+def test_a_training_starts_from_what_the_images_learnt_alone(looked_at, tmp_path):
+    debug = cigocc.debug()
+    alone = cigocc.CigOccImagesConfig(grid=debug.system.grid, channels=16, views=debug.system.views)
+    data = replace(debug.data, load_depth=True, image_semantics=None)
+    short = replace(debug, steps=2, num_workers=0, evaluate_every=None)
+    assert train(replace(short, name="images", system=alone, data=data), looked_at, tmp_path / "images").finished
+    still = replace(debug.optim, lr=1e-12, weight_decay=0.0)
+    from_there = replace(short, steps=1, optim=still, start=(str(tmp_path / "images"),))
+    assert train(from_there, looked_at, tmp_path / "run").finished
+    first, second = (read_tensors(tmp_path / name / LAST_FILE) for name in ("images", "run"))
+    branch = [name for name in first if name.startswith("views.") and first[name].is_floating_point()]
+    assert branch
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in branch if "running" not in name)
 
 
 def test_from_training_to_a_zip_that_the_server_takes(looked_at, tmp_path):

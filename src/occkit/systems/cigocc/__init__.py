@@ -15,6 +15,7 @@ from occkit.systems.cigocc.claims import (
     CLAIM_WORLD,
     claim,
     effects,
+    learned_images,
 )
 from occkit.systems.cigocc.doses import (
     doses,
@@ -136,6 +137,7 @@ __all__ = [
     "debug",
     "doses",
     "effects",
+    "learned_images",
     "nano",
     "nano_add",
     "nano_all_voxels",

@@ -108,7 +108,10 @@ class CigOccImages(nn.Module):
 
     def _class_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         if batch.depth is None:
-            raise ConfigError("CigOccImages: classes need LiDAR depth; set DataConfig.load_depth")
+            raise ConfigError(
+                f"CigOccImages: classes need LiDAR depth, frame {batch.tokens[0]} (or one beside it) has none; "
+                f"set DataConfig.load_depth, and see that its LiDAR file is there"
+            )
         if batch.occupancy is None:
             raise ConfigError(f"CigOccImages: frame {batch.tokens[0]} (or one beside it) has no label to learn from")
         count, size = scores.shape[1], (int(scores.shape[3]), int(scores.shape[4]))

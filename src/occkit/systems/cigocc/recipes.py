@@ -198,11 +198,18 @@ def nano_images() -> Recipe:
         class_weights=system.losses.voxels.class_weights,
     )
     base = nano()
+    inputs = ImageInputsConfig(depth=f"{LOOK}/depth")
     return replace(
         base,
         name="cigocc.nano_images",
         system=alone,
-        data=replace(base.data, inputs=ImageInputsConfig(depth=f"{LOOK}/depth"), image_semantics=None, load_depth=True),
+        data=replace(
+            base.data,
+            inputs=inputs,
+            image_semantics=None,
+            load_depth=True,
+            augment=replace(_CHANGES, mirror_image=0.5),
+        ),
         steps=1200,
         batch_size=8,
         evaluate_every=None,
