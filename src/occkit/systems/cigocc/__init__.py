@@ -15,16 +15,17 @@ from occkit.systems.cigocc.claims import (
     CLAIM_WORLD,
     claim,
     effects,
-    learned_images,
 )
 from occkit.systems.cigocc.doses import (
     doses,
+    learned_images,
     nano_gd_sam_clear,
     nano_gd_sam_poor,
     nano_gsd_clear_depth,
     nano_gsd_clear_masks,
     nano_gsd_poor_depth,
     nano_gsd_poor_masks,
+    nano_sd_poor_masks,
     random_colours,
     typical_colours,
 )
@@ -173,6 +174,7 @@ __all__ = [
     "nano_mono",
     "nano_s",
     "nano_sd",
+    "nano_sd_poor_masks",
     "nano_stereo",
     "nano_two_stage",
     "nano_voxformer",

@@ -1,7 +1,7 @@
 """What CIGOcc claims: three levels complement each other, and masks as teachers add to them."""
 
 from occkit.systems.cigocc.hosts import nano_cgformer, nano_cgformer_sam, nano_voxformer
-from occkit.systems.cigocc.recipes import LOOK, nano, nano_images
+from occkit.systems.cigocc.recipes import LOOK, nano
 from occkit.systems.cigocc.variants import (
     nano_add,
     nano_all_voxels,
@@ -92,36 +92,6 @@ def claim() -> Claim:
             Ratio(arm="gsd", baseline="gsd_sam", metric="cost.step_s", threshold=1 / 1.05),
             Ratio(arm="gsd", baseline="gsd_sam", metric="cost.train_gb", threshold=1 / 1.02),
         ),
-        protocols=("semantickitti",),
-        visibility=True,
-        world=CLAIM_WORLD,
-        val_frames=60,
-        seeds=3,
-    )
-
-
-def learned_images() -> Claim:
-    """What appearance gives once its image network has learnt by itself to tell classes apart.
-
-    The arm `images` is that training, for voxels without an answer of its own; those that start from it see what it saw
-    (the same frames and labels, and the LiDAR behind them) for its steps longer. With the same `--out` as `claim`'s,
-    worlds and the arms both have are made once.
-    """
-    taught = {"gd_images": nano_gd, "gsd_images": nano_gsd}
-    return Claim(
-        system="cigocc.learned_images",
-        sentence=(
-            "An image network that has learnt classes before lets appearance add to depth, and to segmentation and "
-            "depth."
-        ),
-        arms={"images": nano_images, "d": nano_d, "gd": nano_gd, "sd": nano_sd, "gsd": nano_gsd} | taught,
-        lines=(
-            Difference(arm="gd_images", baseline="gd", metric=MIOU),
-            Difference(arm="gd_images", baseline="d", metric=MIOU),
-            Difference(arm="gsd_images", baseline="gsd", metric=MIOU),
-            Difference(arm="gsd_images", baseline="sd", metric=MIOU),
-        ),
-        starts=dict.fromkeys(taught, ("images",)),
         protocols=("semantickitti",),
         visibility=True,
         world=CLAIM_WORLD,

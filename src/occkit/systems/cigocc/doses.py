@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from occkit.systems.cigocc.claims import CLAIM_WORLD, MIOU, look_command
-from occkit.systems.cigocc.recipes import LOOK
-from occkit.systems.cigocc.variants import nano_gd, nano_gd_sam, nano_gs, nano_gsd, nano_sd
+from occkit.systems.cigocc.recipes import LOOK, nano_images
+from occkit.systems.cigocc.variants import nano_d, nano_gd, nano_gd_sam, nano_gs, nano_gsd, nano_sd
 from occkit.training.claim import Claim, Difference
 from occkit.training.recipe import Recipe
 
@@ -37,6 +37,11 @@ def nano_gsd_clear_masks() -> Recipe:
 def nano_gsd_poor_masks() -> Recipe:
     """`nano_gsd` with classes that are often wrong, and features of which half says nothing."""
     return _dosed(nano_gsd(), "nano_gsd_poor_masks", "poor", masks=True)
+
+
+def nano_sd_poor_masks() -> Recipe:
+    """`nano_sd` with the same."""
+    return _dosed(nano_sd(), "nano_sd_poor_masks", "poor", masks=True)
 
 
 def nano_gsd_clear_depth() -> Recipe:
@@ -92,6 +97,39 @@ def doses() -> Claim:
         protocols=("semantickitti",),
         world=CLAIM_WORLD,
         commands=tuple(look_command(f"{LOOK}_{strength}", "--strength", strength) for strength in worse),
+        visibility=True,
+        val_frames=60,
+        seeds=3,
+    )
+
+
+def learned_images() -> Claim:
+    """What appearance gives once its image network has learnt by itself to tell classes apart.
+
+    The arm `images` is that training, and has no answer of its own for voxels; those that start from it see what it saw
+    (the same frames and labels, and the LiDAR behind them) for its steps longer. `poor` arms read a segmenter that is
+    often wrong. With the same `--out` as `claim`'s, worlds and the arms both have are made once.
+    """
+    alone = {"d": nano_d, "gd": nano_gd, "sd": nano_sd, "gsd": nano_gsd, "sd_poor": nano_sd_poor_masks}
+    taught = {"gd_images": nano_gd, "gsd_images": nano_gsd, "gsd_poor_images": nano_gsd_poor_masks}
+    return Claim(
+        system="cigocc.learned_images",
+        sentence=(
+            "An image network that has learnt classes before lets appearance add to depth, and to segmentation and "
+            "depth."
+        ),
+        arms={"images": nano_images} | alone | taught,
+        lines=(
+            Difference(arm="gd_images", baseline="gd", metric=MIOU),
+            Difference(arm="gd_images", baseline="d", metric=MIOU),
+            Difference(arm="gsd_images", baseline="gsd", metric=MIOU),
+            Difference(arm="gsd_images", baseline="sd", metric=MIOU),
+            Difference(arm="gsd_poor_images", baseline="sd_poor", metric=MIOU),
+        ),
+        starts=dict.fromkeys(taught, ("images",)),
+        protocols=("semantickitti",),
+        world=CLAIM_WORLD,
+        commands=(look_command(f"{LOOK}_poor", "--strength", "poor"),),
         visibility=True,
         val_frames=60,
         seeds=3,
