@@ -280,6 +280,11 @@ def test_the_hosts_train_as_published():
     assert (voxformer.optim.clip_norm, cgformer.optim.clip_norm) == (35.0, None)
     assert (cgformer.steps, cgformer.accumulate, cgformer.optim.lr) == (25_000, 4, 3e-4)
     assert voxformer.optim.lr_factors == cgformer.optim.lr_factors == ()
+    images = cigocc.cgformer_effb7_kitti_images()
+    assert (images.steps, images.batch_size * images.accumulate, images.data.load_depth) == (50_000, 16, True)
+    with torch.device("meta"):
+        before, after = images.system.build(), cgformer.system.build()
+    assert sum(p.numel() for p in before.views.parameters()) == sum(p.numel() for p in after.views.parameters())
 
 
 BINS = DepthBins(start=2.0, stop=6.0, step=1.0)

@@ -37,6 +37,7 @@ from occkit.systems.cigocc.first import (
 from occkit.systems.cigocc.hosts import (
     cgformer_effb7_kitti,
     cgformer_effb7_kitti_doubled,
+    cgformer_effb7_kitti_images,
     cgformer_effb7_kitti_released,
     cigocc_effb7_kitti,
     nano_cgformer,
@@ -132,6 +133,7 @@ __all__ = [
     "ViewsConfig",
     "cgformer_effb7_kitti",
     "cgformer_effb7_kitti_doubled",
+    "cgformer_effb7_kitti_images",
     "cgformer_effb7_kitti_released",
     "cigocc_effb7_kitti",
     "claim",

@@ -15,6 +15,7 @@ from occkit.nn.volume_attention import VolumeAttentionConfig
 from occkit.nn.volumes import ColumnNetConfig, GroundNetConfig, VolumeNetConfig
 from occkit.nn.voxel_queries import CrossAttentionConfig
 from occkit.systems.cigocc.first import FirstStageConfig, HighConfig
+from occkit.systems.cigocc.images import CigOccImagesConfig
 from occkit.systems.cigocc.network import CigOccConfig
 from occkit.systems.cigocc.queries import ContextQueriesConfig, TableQueriesConfig
 from occkit.systems.cigocc.recipes import (
@@ -178,6 +179,18 @@ def _cgformer_of(name: str, system: CigOccConfig) -> Recipe:
 def cgformer_effb7_kitti() -> Recipe:
     """CGFormer's sizes: EfficientNet-B7, 384 x 1280, stereo depth refined, three planes through Swin-T."""
     return _cgformer_of("cgformer_effb7_kitti", _cgformer_system())
+
+
+def cgformer_effb7_kitti_images() -> Recipe:
+    """What CGFormer's image network learns before all else: depth and classes, in 50,000 steps of sixteen images.
+
+    It sees the frames that have a label, the published one all, and the classes of LiDAR points. The rate is not known:
+    here it is that of the main training.
+    """
+    base = _cgformer_system()
+    alone = CigOccImagesConfig(grid=base.grid, channels=base.channels, views=base.views, depth=1.0)
+    recipe = _cgformer_of("cgformer_effb7_kitti_images", base)
+    return replace(recipe, system=alone, steps=50_000, accumulate=16, evaluate_every=None)
 
 
 def cgformer_effb7_kitti_released() -> Recipe:
