@@ -209,10 +209,12 @@ def test_clips_are_also_compared_as_a_whole(world, tmp_path):
     model = Photographer(clips)
     found = evaluate_generation(model, reader, clips, training, config, protocol="occ3d", keep=tmp_path)
     assert found["video_frechet"] == pytest.approx(0.0, abs=1e-6)
+    assert 0 < found["warp"] == found["warp_of_photographs"]
     model.stops = True
     frozen = evaluate_generation(model, reader, clips, training, config, protocol="occ3d", keep=tmp_path)
     assert frozen["frechet"] == found["frechet"], "each image is still a photograph"
     assert frozen["video_frechet"] > 1e-3
+    assert frozen["warp"] > frozen["warp_of_photographs"] == found["warp"]
 
 
 @pytest.mark.parametrize(

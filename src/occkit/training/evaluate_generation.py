@@ -20,6 +20,7 @@ from occkit.metrics.generation import FeatureSet, compare, frechet_distance, ker
 from occkit.samples import Batch, Occupancy, Sample, collate
 from occkit.training.feature_networks import FeatureNetwork, JudgeFeatures
 from occkit.training.system import DrawsScenes, predict
+from occkit.training.warp_error import warp_error
 from occkit.training.word_judge import WordJudge, WordJudgeConfig, shown_words, train_judge, word_scores
 
 _AT_ONCE = 64
@@ -60,6 +61,8 @@ class _Scenes:
     """What the reader reads in the drawn images, against the occupancy that was drawn with them."""
     labelled: Evaluator
     """The same against the labels of the frames: how much of the layout the text alone says."""
+    warps: list[tuple[float, float]]
+    """Warp error of each drawn clip by its own occupancy, and of its photographs by the label."""
 
 
 def evaluate_generation(
@@ -91,7 +94,8 @@ def evaluate_generation(
 
     Returns:
         `frechet`, `kernel`, `nearest`, `diversity` and `diversity_of_photographs` on the network's features; of clips
-        also `video_frechet` and `video_kernel`, on the features of their frames one after the other; `words` and
+        also `video_frechet` and `video_kernel`, on the features of their frames one after the other, and `warp` and
+        `warp_of_photographs`, the mean `warp_error` by what was drawn with them and by the labels; `words` and
         `words_of_photographs` (0.5 is chance); `consistency` and `layout`, mIoU of what is read in the images against
         what was drawn with them, and against the frames' labels.
 
@@ -111,7 +115,7 @@ def evaluate_generation(
     sets = [FeatureSet(network=network.name, values=network.features(images)) for images in (drawn, real, photographs)]
     scores = compare(*sets)
     shown = shown_words(scenes.captions, judge.words)
-    return _video_scores(network, clips) | {
+    return _video_scores(network, clips, scenes.warps) | {
         "frechet": scores.frechet,
         "kernel": scores.kernel,
         "nearest": scores.nearest,
@@ -124,8 +128,10 @@ def evaluate_generation(
     }
 
 
-def _video_scores(network: FeatureNetwork, clips: list[UInt8[Tensor, "n t 3 h w"]]) -> dict[str, float]:
-    """Return the distances between drawn clips and photographed ones; of single images there are none."""
+def _video_scores(
+    network: FeatureNetwork, clips: list[UInt8[Tensor, "n t 3 h w"]], warps: list[tuple[float, float]]
+) -> dict[str, float]:
+    """Return the distances between drawn clips and photographed ones, and warp errors; of single images, nothing."""
     times = int(clips[0].shape[1])
     if times == 1:
         return {}
@@ -134,7 +140,13 @@ def _video_scores(network: FeatureNetwork, clips: list[UInt8[Tensor, "n t 3 h w"
         FeatureSet(network=name, values=network.features(images.flatten(0, 1)).reshape(len(images), -1))
         for images in clips
     ]
-    return {"video_frechet": frechet_distance(*sets), "video_kernel": kernel_distance(*sets)}
+    own, photographed = (torch.tensor(errors).nanmean().item() for errors in zip(*warps, strict=True))
+    return {
+        "video_frechet": frechet_distance(*sets),
+        "video_kernel": kernel_distance(*sets),
+        "warp": own,
+        "warp_of_photographs": photographed,
+    }
 
 
 def _photographs(dataset: FrameDataset) -> tuple[UInt8[Tensor, "n 3 h w"], list[str]]:
@@ -164,7 +176,7 @@ def _draw(
     seed: int,
 ) -> _Scenes:
     consistent, labelled = (Evaluator((protocol,), mask="none") for _ in range(2))
-    scenes = _Scenes(photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled)
+    scenes = _Scenes(photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled, warps=[])
     for indices in torch.arange(len(dataset)).split(_DRAWN_AT_ONCE):
         samples = [dataset.sample(int(index)) for index in indices]
         captions = [_caption(sample, dataset) for sample in samples]
@@ -188,7 +200,18 @@ def _draw(
             scenes.photographs.append(sample.images[: images.shape[1], 0])
             scenes.drawn.append(images[i, :, 0].cpu())
             scenes.captions.append(captions[i])
+            scenes.warps.append(_warps(sample, images[i].cpu(), drawn))
     return scenes
+
+
+def _warps(sample: Sample, images: UInt8[Tensor, "t n 3 h w"], drawn: Occupancy) -> tuple[float, float]:
+    assert sample.occupancy is not None
+    times = len(images)
+    pairs = ((images, drawn), (sample.images[:times], sample.occupancy))
+    own, photographed = (
+        warp_error(seen, label.occupied, sample.cameras[:times], label.grid) for seen, label in pairs
+    )
+    return own, photographed
 
 
 @torch.no_grad()
