@@ -44,7 +44,7 @@ def test_frames_of_one_scene_agree_by_the_right_occupancy_and_not_by_another():
     assert right < 0.01
     assert warp_error(images, wall(14.0), rig, GRID) > 5 * right
     assert warp_error(images[:1].expand_as(images), wall(), rig, GRID) > 5 * right, "frozen"
-    assert warp_error(torch.full_like(images, 7), wall(), rig, GRID) == 0
+    assert warp_error(torch.full_like(images, 7), wall(), rig, GRID) < 1e-6
 
 
 def test_every_pair_of_neighbours_counts():
