@@ -208,9 +208,7 @@ def _warps(sample: Sample, images: UInt8[Tensor, "t n 3 h w"], drawn: Occupancy)
     assert sample.occupancy is not None
     times = len(images)
     pairs = ((images, drawn), (sample.images[:times], sample.occupancy))
-    own, photographed = (
-        warp_error(seen, label.occupied, sample.cameras[:times], label.grid) for seen, label in pairs
-    )
+    own, photographed = (warp_error(seen, label.occupied, sample.cameras[:times], label.grid) for seen, label in pairs)
     return own, photographed
 
 
