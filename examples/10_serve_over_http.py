@@ -39,6 +39,8 @@ def check(camera: dict) -> dict:
     image = Image.open(io.BytesIO(base64.b64decode(camera["image"], validate=True)), formats=("PNG", "JPEG"))
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"image of {camera['name']}: more than {MAX_PIXELS} pixels")
+    if image.height > 4 * image.width:  # scaled to the model's width, a thin image would become a huge one
+        raise ValueError(f"image of {camera['name']}: more than four times as high as wide")
     arrays = {key: np.array(camera[key], np.float64) for key in ("intrinsics", "ego_from_camera")}
     for key, size in (("intrinsics", 3), ("ego_from_camera", 4)):
         if arrays[key].shape != (size, size) or not np.abs(arrays[key]).max() < 1e5:  # NaN is not less than anything
@@ -46,7 +48,10 @@ def check(camera: dict) -> dict:
     turn, focal = arrays["ego_from_camera"][:3, :3], arrays["intrinsics"][[0, 1], [0, 1]]
     if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or focal.min() <= 0:
         raise ValueError(f"{camera['name']}: expected a rotation and positive focal lengths")
-    return arrays | {"image": image.convert("RGB")}
+    lens = np.array(camera.get("distortion") or (), np.float64)
+    if lens.ndim != 1 or len(lens) not in (0, 4, 5, 8) or not (np.abs(lens) < 1e5).all():
+        raise ValueError(f"distortion of {camera['name']}: expected 4, 5 or 8 numbers, or none")
+    return arrays | {"image": image.convert("RGB"), "distortion": lens.tolist()}
 
 
 class Server(ThreadingHTTPServer):
@@ -106,8 +111,10 @@ class Handler(BaseHTTPRequestHandler):
         options, buffer, checked = onnxruntime.RunOptions(), io.BytesIO(), [check(camera) for camera in cameras]
         timer = threading.Timer(MODEL_SECONDS, setattr, (options, "terminate", True))
         timer.start()
-        np.savez_compressed(buffer, semantics=self.model.predict(checked, options))
-        timer.cancel()
+        try:
+            np.savez_compressed(buffer, semantics=self.model.predict(checked, options))
+        finally:
+            timer.cancel()
         return buffer.getvalue()
 
 

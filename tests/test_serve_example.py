@@ -67,6 +67,23 @@ def test_a_good_request_is_answered_with_an_npz(served):
         assert archive["semantics"].tolist() == [[8, 8]]
 
 
+def test_the_lens_reaches_the_model(served, monkeypatch):
+    module, model, port = served
+    seen = []
+    monkeypatch.setattr(
+        model, "predict", lambda cameras, options: seen.append([c["distortion"] for c in cameras]) or np.zeros(1)
+    )
+    assert module.ask(port, "/predict", request(distortion=[0.1, 0.2, 0.3, 0.4]))[0] == 200
+    assert seen == [[[0.1, 0.2, 0.3, 0.4], []]]
+
+
+def test_a_model_that_fails_leaves_no_clock_running(served, monkeypatch):
+    module, model, port = served
+    monkeypatch.setattr(model, "predict", lambda cameras, options: 1 / 0)
+    assert module.ask(port, "/predict", request())[0] == 400
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/predict/", "/predict/../x", "/../../etc/passwd", "/%2e%2e/secret", "/predict?x=1"]
 )
@@ -88,6 +105,10 @@ def test_other_paths_are_refused(served, path):
         {"image": "../../etc/passwd"},
         {"image": image(8192, 4096, mode="1")},
         {"image": image(kind="GIF")},
+        {"image": image(10, 1_000_000, mode="1")},
+        {"distortion": [0.1, 0.2]},
+        {"distortion": [float("nan")] * 4},
+        {"distortion": "none"},
         {"image": image()[:40]},
         {"intrinsics": [[float("nan"), 0, 4], [0, 5, 2], [0, 0, 1]]},
         {"intrinsics": [[-5, 0, 4], [0, 5, 2], [0, 0, 1]]},
