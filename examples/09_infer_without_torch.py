@@ -42,19 +42,22 @@ class Model:
         if len(cameras) != self.images["cameras"]:
             raise ValueError(f"expected {self.images['cameras']} cameras, got {len(cameras)}")
         scaled = [scale(c["image"], np.asarray(c["intrinsics"], np.float64), self.images) for c in cameras]
-        lenses = [[*c.get("distortion", ()), *[0.0] * 8][:8] for c in cameras]
+        lenses = [[*c.get("distortion", ()), *[0.0] * 8] for c in cameras]
+        known = 8 if "distortion" in self.wanted else 0
+        if "intrinsics" in self.wanted and any(any(lens[known:]) for lens in lenses):
+            raise ValueError("the file knows no such lens: undistort the images, or export it with --lens")
         arrays = {
             "images": np.stack([pixels.transpose(2, 0, 1) for pixels, _ in scaled]),
             "intrinsics": np.stack([matrix for _, matrix in scaled]).astype(np.float32),
             "ego_from_camera": np.array([c["ego_from_camera"] for c in cameras], np.float32),
-            "distortion": np.array(lenses, np.float32),
+            "distortion": np.array([lens[:8] for lens in lenses], np.float32),
         }
         # One sample, one time: the leading two dimensions.
         return {name: arrays[name][None, None] for name in self.wanted}
 
-    def predict(self, cameras: list[dict], options: onnxruntime.RunOptions | None = None) -> np.ndarray:
+    def run(self, inputs: dict[str, np.ndarray], options: onnxruntime.RunOptions | None = None) -> np.ndarray:
         """Return the class of every voxel, [x, y, z] uint8."""
-        return self.session.run(["labels"], self.inputs(cameras), options)[0][0]
+        return self.session.run(["labels"], inputs, options)[0][0]
 
     def top(self, labels: np.ndarray) -> Image.Image:
         """Draw what is highest in every column; ahead is up, left is left."""
@@ -109,7 +112,7 @@ def main() -> None:
         parser.error("give both --model and --rig, or neither")
     path, rig = (args.model, args.rig) if args.model else make(args.out)
     model = Model(path)
-    labels = model.predict(read_rig(rig))
+    labels = model.run(model.inputs(read_rig(rig)))
     args.out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(args.out / "semantics.npz", semantics=labels)
     model.top(labels).save(args.out / "top.png")

@@ -20,6 +20,7 @@ import importlib
 import io
 import json
 import re
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,60 +63,84 @@ class Server(ThreadingHTTPServer):
         return threading.active_count() < MAX_CALLERS
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One request: its path and length are judged before its body is read."""
+class Deadline(io.RawIOBase):
+    """What a caller sends, headers and body, until the caller's time is up."""
 
-    timeout = READ_SECONDS  # of one read from the socket
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection, self.end = connection, time.monotonic() + READ_SECONDS
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read what has come, and wait for it no longer than the time that is left."""
+        if (left := self.end - time.monotonic()) <= 0:
+            raise TimeoutError
+        self.connection.settimeout(left)
+        return self.connection.recv_into(buffer)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request: its path and length are judged before its body is read, and its body before the model runs."""
+
     model, places = None, threading.BoundedSemaphore(MAX_PREDICTIONS)
+
+    def setup(self) -> None:
+        """Give the caller so many seconds for all that is to be sent."""
+        super().setup()
+        self.rfile = io.BufferedReader(Deadline(self.connection))
 
     def do_POST(self) -> None:
         """Answer a request with a volume, or with a reason."""
-        length, held, status, body = self.headers.get("Content-Length", ""), False, 400, b""
         try:
-            if self.path != "/predict":
-                status, body = 404, b"there is POST /predict and nothing else"
-            elif not re.fullmatch("[0-9]{1,12}", length) or "Transfer-Encoding" in self.headers:
-                status, body = 411, b"state the Content-Length"
-            elif int(length) > MAX_BYTES:
-                status, body = 413, b"too many bytes"
-            elif not (held := self.places.acquire(blocking=False)):
-                status, body = 503, b"busy; try again"
-            else:
-                status, body = 200, self.predict(json.loads(self.read(int(length)))["cameras"])
+            status, body = self.answer()
         except TimeoutError:
             status, body = 408, b"too slow"
-        except Exception as error:  # whatever was sent: a reason for the sender, and the server goes on
-            body = f"{type(error).__name__}: {error}"[:200].encode()
-        if held:
-            self.places.release()
         self.close_connection = True  # a body that was not read must not pass for the next request
+        self.connection.settimeout(READ_SECONDS)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def read(self, length: int) -> bytes:
-        """Return the body; each read and all of them together have their time."""
-        parts, end = [], time.monotonic() + READ_SECONDS
-        while length and (part := self.rfile.read1(min(length, 65536))):
-            parts.append(part)
-            length -= len(part)
-            if time.monotonic() > end:
-                raise TimeoutError
-        return b"".join(parts)
+    def answer(self) -> tuple[int, bytes]:
+        """Return the status and the body of the answer."""
+        length = self.headers.get("Content-Length", "")
+        if self.path != "/predict":
+            return 404, b"there is POST /predict and nothing else"
+        if not re.fullmatch("[0-9]{1,12}", length) or "Transfer-Encoding" in self.headers:
+            return 411, b"state the Content-Length"
+        if int(length) > MAX_BYTES:
+            return 413, b"too many bytes"
+        body = self.rfile.read(int(length))
+        if not self.places.acquire(blocking=False):  # only now: who sends slowly keeps no one from predicting
+            return 503, b"busy; try again"
+        try:
+            return self.predict(body)
+        finally:
+            self.places.release()
 
-    def predict(self, cameras: list) -> bytes:
+    def predict(self, body: bytes) -> tuple[int, bytes]:
         """Return an npz; a model that takes too long is stopped."""
-        if len(cameras) != self.model.images["cameras"]:
-            raise ValueError(f"expected {self.model.images['cameras']} cameras, got {len(cameras)}")
-        options, buffer, checked = onnxruntime.RunOptions(), io.BytesIO(), [check(camera) for camera in cameras]
+        try:
+            cameras = json.loads(body)["cameras"]
+            if len(cameras) != self.model.images["cameras"]:
+                raise ValueError(f"expected {self.model.images['cameras']} cameras, got {len(cameras)}")
+            inputs = self.model.inputs([check(camera) for camera in cameras])
+        except Exception as error:  # whatever was sent: a reason for the sender, and the server goes on
+            return 400, f"{type(error).__name__}: {error}"[:200].encode()
+        options, buffer = onnxruntime.RunOptions(), io.BytesIO()
         timer = threading.Timer(MODEL_SECONDS, setattr, (options, "terminate", True))
         timer.start()
         try:
-            np.savez_compressed(buffer, semantics=self.model.predict(checked, options))
+            np.savez_compressed(buffer, semantics=self.model.run(inputs, options))
+        except Exception as error:  # the server's own fault: the reason is for its log
+            self.log_error("the model: %s", error)
+            return (503, b"stopped: too long") if options.terminate else (500, b"the model failed")
         finally:
             timer.cancel()
-        return buffer.getvalue()
+        return 200, buffer.getvalue()
 
 
 def ask(port: int, path: str, body: bytes, length: int | None = None) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,19 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 class FakeModel:
-    """Two cameras, and an answer that says how large their images are."""
+    """Two cameras, and an answer that says how large their images are; it waits at its gate, if it has one."""
 
     def __init__(self) -> None:
         self.images = {"cameras": 2}
         self.gate: threading.Event | None = None
 
-    def predict(self, cameras: list[dict], options: object) -> np.ndarray:
-        if self.gate is not None:
-            self.gate.wait(30)
+    def inputs(self, cameras: list[dict]) -> list[dict]:
+        return cameras
+
+    def run(self, cameras: list[dict], options: object) -> np.ndarray:
+        while self.gate is not None and not self.gate.wait(0.02):
+            if options.terminate:
+                raise RuntimeError("stopped at /home/somebody/model.onnx")
         return np.array([[camera["image"].width for camera in cameras]], np.uint8)
 
 
@@ -59,6 +64,11 @@ def request(**changes: object) -> bytes:
     return json.dumps({"cameras": cameras}).encode()
 
 
+def comes_true(question: Callable[[], bool]) -> bool:
+    """Ask again and again for ten seconds."""
+    return any(question() or threading.Event().wait(0.05) for _ in range(200))
+
+
 def test_a_good_request_is_answered_with_an_npz(served):
     module, _, port = served
     status, body = module.ask(port, "/predict", request())
@@ -71,17 +81,43 @@ def test_the_lens_reaches_the_model(served, monkeypatch):
     module, model, port = served
     seen = []
     monkeypatch.setattr(
-        model, "predict", lambda cameras, options: seen.append([c["distortion"] for c in cameras]) or np.zeros(1)
+        model, "run", lambda cameras, options: seen.append([c["distortion"] for c in cameras]) or np.zeros(1)
     )
     assert module.ask(port, "/predict", request(distortion=[0.1, 0.2, 0.3, 0.4]))[0] == 200
     assert seen == [[[0.1, 0.2, 0.3, 0.4], []]]
 
 
-def test_a_model_that_fails_leaves_no_clock_running(served, monkeypatch):
+def test_a_model_that_fails_is_the_servers_fault_and_leaves_no_clock_running(served, monkeypatch):
     module, model, port = served
-    monkeypatch.setattr(model, "predict", lambda cameras, options: 1 / 0)
-    assert module.ask(port, "/predict", request())[0] == 400
+    monkeypatch.setattr(model, "run", lambda cameras, options: 1 / 0)
+    assert module.ask(port, "/predict", request()) == (500, b"the model failed")
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_a_model_that_takes_too_long_is_stopped(served, monkeypatch):
+    module, model, port = served
+    monkeypatch.setattr(module, "MODEL_SECONDS", 0.2)
+    model.gate = threading.Event()
+    assert module.ask(port, "/predict", request()) == (503, b"stopped: too long")
+    model.gate = None
+    assert module.ask(port, "/predict", request())[0] == 200
+
+
+def test_more_callers_than_there_is_room_for_are_not_listened_to(served, monkeypatch):
+    module, _, port = served
+    monkeypatch.setattr(module, "MAX_CALLERS", threading.active_count() + 2)
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
+
+    def listened_to() -> bool:
+        try:
+            return module.ask(port, "/predict", request())[0] == 200
+        except ConnectionError:
+            return False
+
+    assert comes_true(lambda: not listened_to())
+    for connection in silent:
+        connection.close()
+    assert comes_true(listened_to)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +177,34 @@ def test_a_body_is_not_read_before_its_length_is_judged(served):
         assert b" 411 " in raw.recv(100)
 
 
-def test_a_sender_that_stops_is_cut_off(served, monkeypatch):
+@pytest.mark.parametrize("sent", [b"POST /pre", b"POST /predict HTTP/1.1\r\nHost: x\r\n"])
+def test_headers_that_come_slowly_are_cut_off(served, monkeypatch, sent):
     module, _, port = served
-    monkeypatch.setattr(module.Handler, "timeout", 0.3)
+    monkeypatch.setattr(module, "READ_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
-        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
-        assert b" 408 " in raw.recv(100)
+        raw.sendall(sent)
+
+        def cut_off() -> bool:
+            try:
+                raw.sendall(b"a")  # each read is quick; all of them together are not
+            except ConnectionError:
+                return True
+            return False
+
+        assert comes_true(cut_off)
+
+
+def test_bodies_that_come_slowly_are_cut_off_and_keep_no_place(served, monkeypatch):
+    module, _, port = served
+    monkeypatch.setattr(module, "READ_SECONDS", 1.0)
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(2 * module.MAX_PREDICTIONS)]
+    for connection in slow:
+        connection.sendall(head)
     assert module.ask(port, "/predict", request())[0] == 200
+    for connection in slow:
+        with connection:
+            assert b" 408 " in connection.recv(100)
 
 
 def test_too_many_predictions_at_a_time_are_refused(served):

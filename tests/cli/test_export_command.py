@@ -89,7 +89,7 @@ def _runs_without_torch(file: Path, example: Path, run: Path, rig: Path) -> None
     model = module.Model(file)
     assert model.about["recipe"] == "lift.debug"
     assert model.images["camera_names"] == ["front", "back"]
-    labels = model.predict(module.read_rig(example))
+    labels = model.run(model.inputs(module.read_rig(example)))
     system, recipe = from_pretrained(run)
     from occkit.cli.predict import open_frames
     from occkit.samples import collate
