@@ -169,7 +169,7 @@ def test_teach_along_rays(tmp_path):
 def test_pages_and_lengths():
     """The docstring is the page of an example: it says how to run it, what is learnt and what comes out."""
     files = sorted(EXAMPLES.glob("*.py"))
-    assert [f.name[:2] for f in files] == [f"{number:02d}" for number in range(1, 11)]
+    assert [f.name[:2] for f in files] == [f"{number:02d}" for number in range(1, 12)]
     for file in files:
         source = file.read_text()
         page = ast.get_docstring(ast.parse(source)) or ""
@@ -202,9 +202,9 @@ def test_learn_without_labels(tmp_path):
 
 
 def test_infer_without_torch_and_serve(tmp_path):
-    for name in ("made", "asked"):
+    for name in ("made", "asking"):
         (tmp_path / name).mkdir()
-    out, served = tmp_path / "made" / "out", tmp_path / "asked" / "out"
+    out, asked = tmp_path / "made" / "out", tmp_path / "asking" / "out"
     text = run("09_infer_without_torch.py", out)
     assert "lift.nano on 6 cameras, without torch" in text
     with np.load(out / "semantics.npz", allow_pickle=False) as archive:
@@ -216,13 +216,20 @@ def test_infer_without_torch_and_serve(tmp_path):
     assert json.loads((out / "model.parity.json").read_text())["variants"]["fp32"]["within_limits"]
     # The same frame over HTTP is the same volume, and what is not meant for a server is refused.
     files = ["--model", str(out / "model.onnx"), "--rig", str(out / "rig" / "000" / "rig.json")]
-    run("10_serve_over_http.py", served, *files)
-    answers = json.loads((served / "answers.json").read_text())
+    run("11_ask_over_http.py", asked, *files)
+    answers = json.loads((asked / "answers.json").read_text())
     assert {name: status for name, (status, _) in answers.items()} == {
         "good": 200,
         "path": 404,
         "bytes": 413,
         "pixels": 400,
     }
-    with np.load(served / "answer.npz", allow_pickle=False) as archive:
+    with np.load(asked / "answer.npz", allow_pickle=False) as archive:
         assert np.array_equal(archive["semantics"], labels)
+    log = (asked / "requests.log").read_text()
+    assert re.findall(r'"POST (\S+) HTTP/1.1" (\d+)', log) == [
+        ("/predict", "200"),
+        ("/../../etc/passwd", "404"),
+        ("/predict", "413"),
+        ("/predict", "400"),
+    ]

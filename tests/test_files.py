@@ -1,12 +1,15 @@
 """Writers that never leave half a file, readers that answer damage and malice with DataError only."""
 
+import gc
 import io
 import json
 import os
 import struct
+import sys
 import tracemalloc
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -155,6 +158,24 @@ def test_arrays_come_back(tmp_path_factory, array):
     assert files.npz_keys(path) == ("one", "two")
     np.save(path.with_suffix(".npy"), np.asfortranarray(array))
     np.testing.assert_array_equal(files.read_npy(path.with_suffix(".npy")), array)
+
+
+def test_threads_read_headers_at_the_same_time(tmp_path):
+    """Python 3.11.7 fails within a few reads without a lock, as soon as something runs amid its parser."""
+    path = tmp_path / "a.npz"
+    files.write_npz(path, a=np.zeros((2, 3, 4), np.uint8))
+    before, pause = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(aside := lambda phase, info: None)
+    gc.set_threshold(5)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            read = list(pool.map(lambda _: files.read_npz_array(path, "a").shape, range(400)))
+    finally:
+        sys.setswitchinterval(pause)
+        gc.set_threshold(*before)
+        gc.callbacks.remove(aside)
+    assert read == [(2, 3, 4)] * 400
 
 
 def test_same_arrays_same_bytes(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The server example refuses what it says it refuses, over a real socket."""
 
 import base64
+import http.client
 import importlib
 import io
 import json
@@ -51,6 +52,14 @@ def served(monkeypatch):
     sys.modules.pop("10_serve_over_http", None)
 
 
+def ask(port: int, path: str, body: bytes, length: int | None = None) -> tuple[int, bytes]:
+    """Send a request whose stated length may be a lie; return status and body of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", path, body, {"Content-Length": str(len(body) if length is None else length)})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
 def image(width: int = 8, height: int = 4, kind: str = "PNG", mode: str = "RGB") -> str:
     buffer = io.BytesIO()
     Image.new(mode, (width, height)).save(buffer, kind)
@@ -70,27 +79,27 @@ def comes_true(question: Callable[[], bool]) -> bool:
 
 
 def test_a_good_request_is_answered_with_an_npz(served):
-    module, _, port = served
-    status, body = module.ask(port, "/predict", request())
+    _, _, port = served
+    status, body = ask(port, "/predict", request())
     assert status == 200
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         assert archive["semantics"].tolist() == [[8, 8]]
 
 
 def test_the_lens_reaches_the_model(served, monkeypatch):
-    module, model, port = served
+    _, model, port = served
     seen = []
     monkeypatch.setattr(
-        model, "run", lambda cameras, options: seen.append([c["distortion"] for c in cameras]) or np.zeros(1)
+        model, "run", lambda cameras, options: seen.append([c["distortion"].tolist() for c in cameras]) or np.zeros(1)
     )
-    assert module.ask(port, "/predict", request(distortion=[0.1, 0.2, 0.3, 0.4]))[0] == 200
+    assert ask(port, "/predict", request(distortion=[0.1, 0.2, 0.3, 0.4]))[0] == 200
     assert seen == [[[0.1, 0.2, 0.3, 0.4], []]]
 
 
 def test_a_model_that_fails_is_the_servers_fault_and_leaves_no_clock_running(served, monkeypatch):
-    module, model, port = served
+    _, model, port = served
     monkeypatch.setattr(model, "run", lambda cameras, options: 1 / 0)
-    assert module.ask(port, "/predict", request()) == (500, b"the model failed")
+    assert ask(port, "/predict", request()) == (500, b"the model failed")
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
@@ -98,9 +107,9 @@ def test_a_model_that_takes_too_long_is_stopped(served, monkeypatch):
     module, model, port = served
     monkeypatch.setattr(module, "MODEL_SECONDS", 0.2)
     model.gate = threading.Event()
-    assert module.ask(port, "/predict", request()) == (503, b"stopped: too long")
+    assert ask(port, "/predict", request()) == (503, b"stopped: too long")
     model.gate = None
-    assert module.ask(port, "/predict", request())[0] == 200
+    assert ask(port, "/predict", request())[0] == 200
 
 
 def test_more_callers_than_there_is_room_for_are_not_listened_to(served, monkeypatch):
@@ -110,7 +119,7 @@ def test_more_callers_than_there_is_room_for_are_not_listened_to(served, monkeyp
 
     def listened_to() -> bool:
         try:
-            return module.ask(port, "/predict", request())[0] == 200
+            return ask(port, "/predict", request())[0] == 200
         except ConnectionError:
             return False
 
@@ -124,8 +133,8 @@ def test_more_callers_than_there_is_room_for_are_not_listened_to(served, monkeyp
     "path", ["/", "/predict/", "/predict/../x", "/../../etc/passwd", "/%2e%2e/secret", "/predict?x=1"]
 )
 def test_other_paths_are_refused(served, path):
-    module, _, port = served
-    status, body = module.ask(port, path, request())
+    _, _, port = served
+    status, body = ask(port, path, request())
     assert status == 404
     assert b"root" not in body
 
@@ -154,24 +163,24 @@ def test_other_paths_are_refused(served, path):
     ],
 )
 def test_hostile_values_are_refused_and_the_server_goes_on(served, changes):
-    module, _, port = served
-    assert module.ask(port, "/predict", request(**changes))[0] == 400
-    assert module.ask(port, "/predict", request())[0] == 200
+    _, _, port = served
+    assert ask(port, "/predict", request(**changes))[0] == 400
+    assert ask(port, "/predict", request())[0] == 200
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"cameras": []}', b"[" * 100_000, b"\xff\xfe", b'{"cameras": 3}']
 )
 def test_what_is_no_request_is_refused(served, body):
-    module, _, port = served
-    assert module.ask(port, "/predict", body)[0] == 400
+    _, _, port = served
+    assert ask(port, "/predict", body)[0] == 400
 
 
 def test_a_body_is_not_read_before_its_length_is_judged(served):
     module, _, port = served
-    assert module.ask(port, "/predict", b"", module.MAX_BYTES + 1)[0] == 413
-    assert module.ask(port, "/predict", b"", 10**30)[0] == 411
-    assert module.ask(port, "/predict", b"x", -5)[0] == 411
+    assert ask(port, "/predict", b"", module.MAX_BYTES + 1)[0] == 413
+    assert ask(port, "/predict", b"", 10**30)[0] == 411
+    assert ask(port, "/predict", b"x", -5)[0] == 411
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert b" 411 " in raw.recv(100)
@@ -201,7 +210,7 @@ def test_bodies_that_come_slowly_are_cut_off_and_keep_no_place(served, monkeypat
     slow = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(2 * module.MAX_PREDICTIONS)]
     for connection in slow:
         connection.sendall(head)
-    assert module.ask(port, "/predict", request())[0] == 200
+    assert ask(port, "/predict", request())[0] == 200
     for connection in slow:
         with connection:
             assert b" 408 " in connection.recv(100)
@@ -211,9 +220,7 @@ def test_too_many_predictions_at_a_time_are_refused(served):
     module, model, port = served
     model.gate = threading.Event()
     found: list[int] = []
-    waiting = [
-        threading.Thread(target=lambda: found.append(module.ask(port, "/predict", request())[0])) for _ in range(2)
-    ]
+    waiting = [threading.Thread(target=lambda: found.append(ask(port, "/predict", request())[0])) for _ in range(2)]
     for thread in waiting:
         thread.start()
     # Both have their place once a third finds none.
@@ -221,7 +228,7 @@ def test_too_many_predictions_at_a_time_are_refused(served):
     for _ in range(200):
         probe = module.Handler.places.acquire(blocking=False)
         if not probe:
-            status = module.ask(port, "/predict", request())[0]
+            status = ask(port, "/predict", request())[0]
             break
         module.Handler.places.release()
         waiting[0].join(0.05)

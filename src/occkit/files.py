@@ -35,6 +35,8 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """Decoders offered to an image file; fewer decoders, fewer surprises in a damaged one."""
 _MAX_NPZ_FILE_BYTES = 2**30
 _DAMAGED = "copy or download the file again"
+_HEADERS = threading.Lock()
+"""Held while numpy parses a header: older Pythons (3.11.7 among them) count the recursion of `ast` over all threads."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -347,7 +349,8 @@ def _read_npy(
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in header:
             raise ValueError(f"unknown npy version {version}")
-        actual, fortran, dtype = header[version](stream)
+        with _HEADERS:
+            actual, fortran, dtype = header[version](stream)
     except Exception as error:
         # The header is a Python literal: parsing a damaged one fails in many ways.
         raise DataError(path, f"{name} has no sound npy header ({reason_of(error)})", _DAMAGED) from error
