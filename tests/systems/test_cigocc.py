@@ -16,7 +16,7 @@ from occkit.samples import ImageInputs, collate
 from occkit.systems import cigocc
 from occkit.systems.cigocc.views import given_depth, spread_depth
 from occkit.taxonomy import OCC3D, SEMANTICKITTI
-from occkit.training.recipe import recipes_in
+from occkit.training.recipe import Recipe, recipes_in
 from occkit.training.system import conditional_parameters, losses, predict
 
 NANO = sorted(name for name in recipes_in(cigocc) if name.startswith("nano") and name != "nano_images")
@@ -346,6 +346,32 @@ def test_a_dose_changes_what_is_read_and_nothing_else():
     claim = cigocc.doses()
     written = {word for command in (*claim.world.commands, *claim.commands) for word in command}
     assert {"{root}/look", "{root}/look_perfect", "{root}/look_poor", "perfect", "poor"} <= written
+
+
+def test_what_the_losses_of_a_recipe_learn_from_is_loaded():
+    made = [getattr(cigocc, name) for name in cigocc.__all__ if name.startswith(("nano", "r50", "cgf", "cig", "vox"))]
+    recipes = [recipe for make in made if isinstance(recipe := make(), Recipe) and hasattr(recipe.system, "losses")]
+    assert len(recipes) > 40
+    for recipe in recipes:
+        wanted, data = recipe.system.losses, recipe.data
+        assert (wanted.masks > 0) == (data.image_semantics is not None), recipe.name
+        assert data.load_depth or not wanted.depth, recipe.name
+        assert (data.inputs is not None and data.inputs.features is not None) or not wanted.features, recipe.name
+
+
+@pytest.mark.parametrize("name", ["claim", "effects", "doses", "learned_images", "typical_colours", "random_colours"])
+def test_what_the_arms_of_a_claim_read_its_commands_have_written(name):
+    claim = getattr(cigocc, name)()
+    commands = (*claim.world.commands, *claim.commands)
+    written = {command[command.index("--out") + 1].removeprefix("{root}/"): command for command in commands}
+    for arm, make in claim.arms.items():
+        data = make().data
+        read = (data.inputs.depth, data.inputs.masks, data.inputs.features) if data.inputs else ()
+        for path in filter(None, (*read, data.image_semantics)):
+            folder, kind = path.split("/")
+            assert f"--{kind}" in written[folder], (arm, path)
+            cameras = data.cameras or ("image_2",)
+            assert cameras == ("image_2",) or written[folder][-len(cameras) :] == cameras, arm
 
 
 def test_the_images_branch_learns_alone_what_a_network_starts_from(frames):

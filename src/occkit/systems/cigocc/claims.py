@@ -3,6 +3,7 @@
 from occkit.systems.cigocc.hosts import nano_cgformer, nano_cgformer_sam, nano_voxformer
 from occkit.systems.cigocc.recipes import LOOK, nano
 from occkit.systems.cigocc.variants import (
+    looking_in,
     nano_add,
     nano_all_voxels,
     nano_d,
@@ -28,9 +29,11 @@ from occkit.systems.cigocc.variants import (
     nano_mono,
     nano_s,
     nano_sd,
+    nano_stereo,
     nano_two_stage,
 )
 from occkit.training.claim import Claim, Difference, Ratio, World
+from occkit.training.recipe import Recipe
 
 MIOU = "semantickitti.miou_labelled"
 """The metric of every line about quality: the mean over the classes that the validation drive has. The official mean,
@@ -42,6 +45,11 @@ def look_command(folder: str, *options: str) -> tuple[str, ...]:
     wanted = ("--depth", "stereo", "--masks", "--features")
     return ("look", "--data", "{root}", "--out", f"{{root}}/{folder}", *wanted, *options)
 
+
+PAIR = f"{LOOK}_pair"
+"""Where classes and features of both cameras of a stereo pair are, below a world's folder."""
+_LOOK_AT_BOTH = ("look", "--data", "{root}", "--out", f"{{root}}/{PAIR}", "--masks", "--features", "--cameras")
+_LOOK_AT_BOTH += ("image_2", "image_3")
 
 CLAIM_WORLD = World(
     format="semantickitti",
@@ -100,6 +108,11 @@ def claim() -> Claim:
     )
 
 
+def stereo() -> Recipe:
+    """`nano_stereo` on classes and features of both cameras; the other arms look at one."""
+    return looking_in(nano_stereo(), PAIR, masks=True)
+
+
 def effects() -> Claim:
     """What the choices are worth on which CIGOcc's figure is silent, and how its hosts fare on the same data.
 
@@ -123,6 +136,7 @@ def effects() -> Claim:
             "hits": nano_hits,
             "all_voxels": nano_all_voxels,
             "mono": nano_mono,
+            "stereo": stereo,
             "depth_aware": nano_depth_aware,
             "fold": nano_fold,
             "shaken": nano_gsd_shaken,
@@ -151,6 +165,7 @@ def effects() -> Claim:
         protocols=("semantickitti",),
         visibility=True,
         world=CLAIM_WORLD,
+        commands=(_LOOK_AT_BOTH,),
         val_frames=60,
         seeds=3,
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from occkit.systems.cigocc.claims import CLAIM_WORLD, MIOU, look_command
 from occkit.systems.cigocc.recipes import LOOK, nano_images
-from occkit.systems.cigocc.variants import nano_d, nano_gd, nano_gd_sam, nano_gs, nano_gsd, nano_sd
+from occkit.systems.cigocc.variants import looking_in, nano_d, nano_gd, nano_gd_sam, nano_gs, nano_gsd, nano_sd
 from occkit.training.claim import Claim, Difference
 from occkit.training.recipe import Recipe
 
@@ -18,15 +18,7 @@ Strength = Literal["perfect", "poor"]
 
 def _dosed(make: Recipe, name: str, strength: Strength, *, depth: bool = False, masks: bool = False) -> Recipe:
     """Return a recipe that reads depth, or classes and features, of stand-ins of another strength."""
-    data, folder = make.data, f"{LOOK}_{strength}"
-    inputs = data.inputs
-    assert inputs is not None
-    if depth:
-        inputs = replace(inputs, depth=f"{folder}/depth")
-    if masks and inputs.masks is not None:
-        inputs = replace(inputs, masks=f"{folder}/masks", features=f"{folder}/features")
-    shown = f"{folder}/masks" if masks and data.image_semantics is not None else data.image_semantics
-    return replace(make, name=f"cigocc.{name}", data=replace(data, inputs=inputs, image_semantics=shown))
+    return replace(looking_in(make, f"{LOOK}_{strength}", depth=depth, masks=masks), name=f"cigocc.{name}")
 
 
 def nano_gsd_clear_masks() -> Recipe:

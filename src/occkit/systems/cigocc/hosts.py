@@ -104,7 +104,8 @@ def nano_cgformer_sam() -> Recipe:
     """The same with masks as teachers: CIGOcc's distillation on CGFormer, as `cigocc_effb7_kitti`."""
     base = nano_cgformer()
     assert isinstance(base.system, CigOccConfig)
-    return _changed(base, "nano_cgformer_sam", losses=replace(base.system.losses, masks=1.0))
+    losses = replace(base.system.losses, masks=1.0)
+    return nano_of("nano_cgformer_sam", replace(base.system, losses=losses))
 
 
 def voxformer_r50_kitti() -> Recipe:

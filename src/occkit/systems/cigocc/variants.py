@@ -39,6 +39,18 @@ def with_levels(*, high: bool, middle: bool, low: bool, masks: float = 0.0) -> C
     )
 
 
+def looking_in(recipe: Recipe, folder: str, *, depth: bool = False, masks: bool = False) -> Recipe:
+    """Return a recipe that reads what it reads of depth, or of classes and features, in another folder of the data."""
+    data, inputs = recipe.data, recipe.data.inputs
+    assert inputs is not None
+    if depth:
+        inputs = replace(inputs, depth=f"{folder}/depth")
+    if masks and inputs.masks is not None:
+        inputs = replace(inputs, masks=f"{folder}/masks", features=f"{folder}/features")
+    shown = f"{folder}/masks" if masks and data.image_semantics is not None else data.image_semantics
+    return replace(recipe, data=replace(data, inputs=inputs, image_semantics=shown))
+
+
 def nano_g() -> Recipe:
     """Appearance alone (arm 1 of the claim)."""
     return nano_of("nano_g", with_levels(high=False, middle=True, low=False))
