@@ -219,6 +219,21 @@ def test_results_of_another_recipe_are_not_kept(
     assert fewer.scores["long"]["cost.train_s"] == other.scores["long"]["cost.train_s"], "trained once"
 
 
+def test_results_without_the_weights_that_others_start_from_are_run_again(
+    recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a claim whose results are kept by version control, and whose runs are not."""
+    make_world, system = make_world_like(tiny_kitti, []), str(recipes)
+    claimed(monkeypatch, replace(load_claim(system), starts={"long": ("short",)}))
+    run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    shutil.rmtree(tmp_path / "runs")
+    run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert in_process == [("prior", "0"), ("short", "0"), ("long", "0")], "nobody is left who would start from them"
+    (tmp_path / "results" / "long-0.json").unlink()
+    run_claim(system, tmp_path, make_world, seeds=[0], report=lambda line: None)
+    assert in_process[3:] == [("short", "0"), ("long", "0")]
+
+
 def test_only_worlds_that_some_arm_still_needs_are_made(
     recipes: Path, tiny_kitti: Path, tmp_path: Path, in_process: list[tuple[str, str]]
 ) -> None:

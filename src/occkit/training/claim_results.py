@@ -15,6 +15,7 @@ from occkit.files import read_json
 from occkit.training.claim import PRIOR, Claim, World
 from occkit.training.recipe import Recipe, available_systems, load_file
 from occkit.training.recipe_json import as_of_today, recipe_to_json
+from occkit.training.start import newest_weights
 
 
 def load_claim(system: str) -> Claim:
@@ -108,20 +109,28 @@ def arm_recipe(claim: Claim, arm: str, seed: int) -> Recipe:
 def finished_result(claim: Claim, arm: str, seed: int, world_seed: int, out: Path) -> dict[str, Any] | None:
     """Return the kept result of an arm and seed if it still counts, else None.
 
-    That of a teacher counts if it has taught in the world that is there, or if nobody is left to be taught.
+    That of a teacher counts if it has taught in the world that is there, or if nobody is left to be taught; that of an
+    arm whose weights others need, if these are there, or if no other is left to run.
     """
     path = result_path(out, arm, seed)
     if not path.is_file():
         return None
     result = refreshed(read_json(path))
     wanted = arm_identity(claim, arm, seed, world_seed)
+    if any(result.get(key) != value for key, value in wanted.items()):
+        return None
+
+    def waits(other: str) -> bool:
+        return finished_result(claim, other, seed, world_seed, out) is None
+
+    needing = [other for other in claim.arms if arm in (*claim.starts.get(other, ()), *claim.judges(other))]
+    if not newest_weights(run_path(out, arm, seed)).is_file() and any(waits(other) for other in needing):
+        return None  # results may have come here without the runs behind them
     if claim.lesson is not None and arm == claim.lesson.teacher:
         lessons = world_folder(out, world_seed + seed) / claim.lesson.folder / DESCRIPTION
-        others = (other for other in claim.arms if other != arm)
-        waiting = any(finished_result(claim, other, seed, world_seed, out) is None for other in others)
-        if waiting and not lessons.is_file():
+        if not lessons.is_file() and any(waits(other) for other in claim.arms if other != arm):
             return None  # the world was made again since, and nobody has taught there
-    return result if all(result.get(key) == value for key, value in wanted.items()) else None
+    return result
 
 
 def refreshed(kept: Any) -> dict[str, Any]:

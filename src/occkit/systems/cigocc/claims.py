@@ -48,8 +48,10 @@ def look_command(folder: str, *options: str) -> tuple[str, ...]:
 
 PAIR = f"{LOOK}_pair"
 """Where classes and features of both cameras of a stereo pair are, below a world's folder."""
-_LOOK_AT_BOTH = ("look", "--data", "{root}", "--out", f"{{root}}/{PAIR}", "--masks", "--features", "--cameras")
-_LOOK_AT_BOTH += ("image_2", "image_3")
+_LOOK_AT_BOTH = (
+    *("look", "--data", "{root}", "--out", f"{{root}}/{PAIR}"),
+    *("--masks", "--features", "--cameras", "image_2", "image_3"),
+)
 
 CLAIM_WORLD = World(
     format="semantickitti",
