@@ -20,6 +20,8 @@ from occkit.training.evaluate_generation import Judging, evaluate_generation
 from occkit.training.feature_networks import InceptionFeatures
 from occkit.training.word_judge import (
     WordJudgeConfig,
+    counted_words,
+    is_number,
     shown_words,
     train_judge,
     word_scores,
@@ -99,12 +101,28 @@ def judged(world, model, reader, keep, network=None, told=False, **changes):
     )
 
 
-def test_words_that_some_captions_have_are_judged_and_numbers_are_none():
-    captions = [f"a street at night, with {i} cars" for i in range(10)] + ["a street in fog"] * 10
+def test_words_that_some_captions_have_are_judged():
+    captions = ["a street at night, with 1 car"] * 10 + ["a street in fog"] * 10
     assert words_to_judge(captions) == ("at", "car", "fog", "in", "night", "with")
     shown = shown_words(captions, ("fog", "car"))
     assert shown[0].tolist() == [False, True]
     assert shown[-1].tolist() == [True, False]
+
+
+def test_numbers_are_judged_among_captions_that_have_one():
+    captions = [f"a street, with {n}" for n in ("1 bus", "2 buses", "3 buses, 2 police officers", "2 benches")]
+    captions += ["a street, with 1 police officer, 1 bench"] * 2 + ["a street"] * 4
+    assert [word for word in words_to_judge(captions) if is_number(word)] == [
+        *("2 bench", "2 bus", "2 police officer", "3 bus")
+    ]
+    shown, among = shown_words(captions, ("2 bus", "street")), counted_words(captions, ("2 bus", "street"))
+    assert shown[:, 0].tolist() == [False, True, True] + [False] * 7
+    assert among[:, 0].tolist() == [True] * 3 + [False] * 7
+    assert among[:, 1].all()
+    scores = np.array([[0.5], [0.4], [0.6], *[[9.0]] * 7])
+    assert word_scores(scores, shown[:, :1], among[:, :1]) == 0.5, "texts without a bus do not count"
+    # Whoever always has two or more says nothing about how many.
+    assert "2 bus" not in words_to_judge(["a street, with 2 buses"] * 5 + ["a street"] * 5)
 
 
 def test_word_scores_are_the_area_under_the_curve():
@@ -150,6 +168,7 @@ def test_photographs_are_the_best_drawings(world, tmp_path):
     found = judged(world, model, reader, tmp_path)
     assert found["consistency"] == found["layout"] == 1.0
     assert found["words"] == found["words_of_photographs"]
+    assert found["numbers"] == found["numbers_of_photographs"]
     assert found["frechet"] == pytest.approx(0.0, abs=1e-6)
     assert found["diversity"] == found["diversity_of_photographs"]
     assert [ask[1:] for ask in model.asked] == [(32, 3, 9 + i, 1.5) for i in range(6)]

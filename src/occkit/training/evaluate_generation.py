@@ -21,7 +21,15 @@ from occkit.samples import Batch, Occupancy, Sample, collate
 from occkit.training.feature_networks import FeatureNetwork, JudgeFeatures
 from occkit.training.system import DrawsScenes, predict
 from occkit.training.warp_error import warp_error
-from occkit.training.word_judge import WordJudge, WordJudgeConfig, shown_words, train_judge, word_scores
+from occkit.training.word_judge import (
+    WordJudge,
+    WordJudgeConfig,
+    counted_words,
+    is_number,
+    shown_words,
+    train_judge,
+    word_scores,
+)
 
 _AT_ONCE = 64
 """Images that the judge looks at together."""
@@ -96,8 +104,9 @@ def evaluate_generation(
         `frechet`, `kernel`, `nearest`, `diversity` and `diversity_of_photographs` on the network's features; of clips
         also `video_frechet` and `video_kernel`, on the features of their frames one after the other, and `warp` and
         `warp_of_photographs`, the mean `warp_error` by what was drawn with them and by the labels; `words` and
-        `words_of_photographs` (0.5 is chance); `consistency` and `layout`, mIoU of what is read in the images against
-        what was drawn with them, and against the frames' labels.
+        `words_of_photographs` (0.5 is chance); `numbers` and `numbers_of_photographs`, the same of two or more, three
+        or more, ... of a thing among texts that have one of it, if these differ; `consistency` and `layout`, mIoU of
+        what is read in the images against what was drawn with them, and against the frames' labels.
 
     Raises:
         ConfigError: if the model does not draw.
@@ -114,18 +123,32 @@ def evaluate_generation(
     drawn, real = (images[:, 0] for images in clips)
     sets = [FeatureSet(network=network.name, values=network.features(images)) for images in (drawn, real, photographs)]
     scores = compare(*sets)
-    shown = shown_words(scenes.captions, judge.words)
     return _video_scores(network, clips, scenes.warps) | {
         "frechet": scores.frechet,
         "kernel": scores.kernel,
         "nearest": scores.nearest,
         "diversity": scores.diversity,
         "diversity_of_photographs": scores.diversity_of_photographs,
-        "words": word_scores(_scores(judge, drawn), shown),
-        "words_of_photographs": word_scores(_scores(judge, real), shown),
+        **_agreement(judge, drawn, scenes.captions, ""),
+        **_agreement(judge, real, scenes.captions, "_of_photographs"),
         "consistency": _miou(scenes.consistent, protocol),
         "layout": _miou(scenes.labelled, protocol),
     }
+
+
+def _agreement(
+    judge: WordJudge, images: UInt8[Tensor, "n 3 h w"], captions: list[str], suffix: str
+) -> dict[str, float]:
+    """Return how well a judge tells images by what their text says, words and numbers apart."""
+    shown, among = shown_words(captions, judge.words), counted_words(captions, judge.words)
+    scores = _scores(judge, images)
+    found: dict[str, float] = {}
+    for name, wanted in (("words", False), ("numbers", True)):
+        of_kind = [is_number(word) == wanted for word in judge.words]
+        differs = (shown & among).any(axis=0) & (~shown & among).any(axis=0) & np.array(of_kind)
+        if name == "words" or differs.any():
+            found[name + suffix] = word_scores(scores[:, of_kind], shown[:, of_kind], among[:, of_kind])
+    return found
 
 
 def _video_scores(

@@ -1,4 +1,4 @@
-"""A network that says which words of its caption an image shows: what judges drawn images, and never saw one.
+"""A network that says which words and numbers of its caption an image shows: a judge that never saw a drawn one.
 
 It is trained on photographs alone. Its pooled features stand where Inception's do for large images; they are its own,
 and its figures must not be put beside those of another network.
@@ -6,6 +6,7 @@ and its figures must not be put beside those of another network.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,11 @@ from occkit.training.checkpoint import load_weights, write_tensors
 
 _FEWEST = 0.05
 """Words that fewer captions have, or lack, are not asked for."""
+_COUNTED = re.compile(r"(\d+) ([^,.;]+)")
+"""A number of a caption and what it counts."""
+_MOST = 9
+"""No one is asked for more of a thing."""
+_PLURALS = {"children": "child", "people": "person", "buses": "bus"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +73,32 @@ class WordJudge(nn.Module):
 
 
 def words_to_judge(captions: Sequence[str]) -> tuple[str, ...]:
-    """Return the words that enough captions have and enough lack, sorted; numbers are none."""
+    """Return the words that enough captions have and enough lack, sorted.
+
+    "2 car" stands for two cars or more; it is asked for if enough captions have them and enough have a single one.
+    """
     said = [_words(caption) for caption in captions]
     count = {word: sum(word in words for words in said) for word in set[str]().union(*said)}
-    most = (1 - _FEWEST) * len(said)
-    return tuple(sorted(word for word, n in count.items() if _FEWEST * len(said) <= n <= most and not word.isdigit()))
+    few = _FEWEST * len(said)
+    most = {word: count[_single(word)] if is_number(word) else len(said) for word in count}
+    return tuple(sorted(word for word, n in count.items() if few <= n <= most[word] - few))
+
+
+def is_number(word: str) -> bool:
+    """Return whether a word of a judge stands for a number of things."""
+    return word[0].isdigit()
 
 
 def shown_words(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndarray, "b w"]:
     """Return which words each caption has."""
-    return np.array([[word in _words(caption) for word in words] for caption in captions], np.bool_)
+    said = [_words(caption) for caption in captions]
+    return np.array([[word in of_one for word in words] for of_one in said], np.bool_)
+
+
+def counted_words(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndarray, "b w"]:
+    """Return whether each caption has one at least of what a number counts; of other words, True."""
+    said = [_words(caption) for caption in captions]
+    return np.array([[not is_number(word) or _single(word) in of_one for word in words] for of_one in said], np.bool_)
 
 
 def train_judge(
@@ -118,17 +140,27 @@ def train_judge(
     return judge.eval()
 
 
-def word_scores(scores: Float[np.ndarray, "n w"], shown: Bool[np.ndarray, "n w"]) -> float:
+def word_scores(
+    scores: Float[np.ndarray, "n w"], shown: Bool[np.ndarray, "n w"], among: Bool[np.ndarray, "n w"] | None = None
+) -> float:
     """Return how well scores tell images whose text has a word from those whose text lacks it; 0.5 is chance.
 
     The area under the ROC curve of each word, the mean over the words that some texts have and some lack: the share of
     pairs (one that has it, one that lacks it) in which the first scores higher, ties for a half.
 
+    Args:
+        scores: of each image and word.
+        shown: whether its text has the word.
+        among: which images count for a word; None for all.
+
     Raises:
         ValueError: if every text has the same words.
     """
     areas: list[float] = []
-    for column, there in zip(scores.T, shown.T, strict=True):
+    for column, there, asked in zip(
+        scores.T, shown.T, np.ones_like(shown.T) if among is None else among.T, strict=True
+    ):
+        column, there = column[asked], there[asked]
         if there.all() or not there.any():
             continue
         higher = (column[there][:, None] > column[~there]).mean()
@@ -140,4 +172,24 @@ def word_scores(scores: Float[np.ndarray, "n w"], shown: Bool[np.ndarray, "n w"]
 
 
 def _words(caption: str) -> set[str]:
-    return {word.removesuffix("s") for word in split_words(caption)}
+    """Return a caption's words in the singular, and of what it counts "1 car", "2 car", ... up to its number."""
+    counted = ((min(int(last), _MOST), _of_one(things)) for last, things in _COUNTED.findall(caption))
+    numbers = {f"{n} {thing}" for last, thing in counted for n in range(1, last + 1)}
+    return {_singular(word) for word in split_words(caption) if not word.isdigit()} | numbers
+
+
+def _single(number: str) -> str:
+    return f"1 {number.partition(' ')[2]}"
+
+
+def _of_one(things: str) -> str:
+    *before, last = split_words(things)
+    return " ".join((*before, _singular(last)))
+
+
+def _singular(word: str) -> str:
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if word.endswith(("ches", "xes", "sses")):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us")) else word
