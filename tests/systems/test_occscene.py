@@ -8,6 +8,7 @@ import torch
 
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import invert_pose
+from occkit.nn.alignment import ConcatAlignmentConfig
 from occkit.nn.image_codecs import VaeCodecConfig
 from occkit.nn.noise_level import HearsNoise
 from occkit.samples import Batch, Occupancy, collate
@@ -473,6 +474,20 @@ def test_what_cannot_be_drawn_is_named(batch):
         occscene.generate(model, "a street", cameras, sampling=sampling, seed=-1)
 
 
+@pytest.mark.parametrize("make", [occscene.claim, occscene.rooms, occscene.effects])
+def test_the_arms_of_a_claim_start_from_the_arms_it_names(make, tmp_path):
+    claim, built = make(), {}
+    for arm in claim.arms:
+        recipe = claim.arms[arm]()
+        torch.manual_seed(0)
+        built[arm] = recipe.system.build()
+        save_pretrained(built[arm], recipe, tmp_path / arm)
+    for arm, earlier in claim.starts.items():
+        for name in earlier:
+            taken = start_from(built[arm], tmp_path / name)
+            assert {n.split(".")[0] for n in taken} >= {"denoiser", "perception", "prompts"}, (arm, name)
+
+
 def test_the_next_stage_starts_from_the_last_and_from_a_perception_network(tmp_path, batch):
     first = recipe_of(ApartConfig())
     torch.manual_seed(1)
@@ -493,6 +508,13 @@ def test_the_next_stage_starts_from_the_last_and_from_a_perception_network(tmp_p
     wide = replace(first.system.denoiser, channels=(16, 40))
     with pytest.raises(DataError, match=r"denoiser\..*expected \(\d+, 40\), got \(\d+, 32\)"):
         start_from(build(MutualConfig(), denoiser=wide), tmp_path / "apart")
+    rival = build(AlignConfig(), alignment=ConcatAlignmentConfig(hidden=8))
+    begun = {name: tensor.clone() for name, tensor in rival.state_dict().items()}
+    taken = start_from(rival, tmp_path / "apart")
+    for name, tensor in rival.state_dict().items():
+        anew = name.startswith("denoiser.alignments.")
+        assert (name in taken) is not anew
+        assert torch.equal(tensor, (begun if anew else model.state_dict())[name])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"neither recipe\.json nor unet/config\.json"):
         start_from(second, tmp_path / "empty")

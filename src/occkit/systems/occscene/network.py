@@ -48,6 +48,8 @@ from occkit.training.checkpoint import RECIPE_FILE, read_recipe, read_tensors
 from occkit.training.start import load_fitting, newest_weights
 from occkit.training.system import SystemConfig, build_system, conditional_parameters, losses, predict
 
+_ALIGNMENTS = "denoiser.alignments."
+
 
 @dataclass(frozen=True, kw_only=True)
 class OccSceneConfig:
@@ -139,7 +141,7 @@ class OccScene(nn.Module):
         """Prefixes of what learns nothing in steps whose draw leaves it out."""
         perception = tuple(f"perception.{name}" for name in conditional_parameters(self.perception))
         # Without a sample that is estimated, nobody is told of a noise level; without occupancy, alignments have none.
-        return ("perception.noise_embedding.", "denoiser.alignments.", *perception)
+        return ("perception.noise_embedding.", _ALIGNMENTS, *perception)
 
     def train(self, mode: bool = True) -> "OccScene":
         """Set the mode; what is frozen stays in evaluation mode, running statistics included."""
@@ -388,6 +390,8 @@ class OccScene(nn.Module):
     def start_from(self, folder: Path) -> tuple[str, ...]:
         """Take over a run of this system, a run of the perception network, or a folder of Stable Diffusion.
 
+        Alignments of another config begin anew: parameters of the same name mean something else in another kind.
+
         Raises:
             DataError: naming what does not fit.
         """
@@ -402,8 +406,11 @@ class OccScene(nn.Module):
                 folder, f"has neither {RECIPE_FILE} nor unet/config.json", "give a run, or a Stable Diffusion folder"
             )
         path = newest_weights(folder)
-        own = isinstance(read_recipe(folder).system, OccSceneConfig)
-        taken = load_fitting(self, read_tensors(path), path, prefix="" if own else "perception.")
+        earlier, tensors = read_recipe(folder).system, read_tensors(path)
+        own = isinstance(earlier, OccSceneConfig)
+        if own and earlier.alignment != self.config.alignment:
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_ALIGNMENTS)}
+        taken = load_fitting(self, tensors, path, prefix="" if own else "perception.")
         if self.scenes is not None:
             self.scenes.remember(self.perception)
         return taken
