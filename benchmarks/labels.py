@@ -90,7 +90,7 @@ def drive(points: LabelledPoints) -> Posed:
 
 
 def plain_fuse(frames: Posed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The plain form of `fuse`: every point of every frame in one array, one histogram; rays as ours."""
+    """The plain form of `fuse`: all points in one array, a histogram of all frames and one of the present."""
     movers = [OCC3D.id_of(name) for name in MOVERS["occ3d"]]
     size, shape, classes = np.array(OCC3D_GRID.voxel_size)[:, None], OCC3D_GRID.shape, OCC3D.num_classes
     places, words = [], []
@@ -106,11 +106,15 @@ def plain_fuse(frames: Posed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         words.append(points.ids[kept])
     index = np.floor(np.concatenate(places)).astype(np.int64)
     inside = ((index >= 0) & (index < shape)).all(1)
-    voxel = np.ravel_multi_index(tuple(index[inside].T), shape)
-    votes = np.bincount(voxel * classes + np.concatenate(words)[inside], minlength=math.prod(shape) * classes)
-    votes = votes.reshape(-1, classes)
+    cell = np.ravel_multi_index(tuple(index[inside].T), shape) * classes + np.concatenate(words)[inside]
+    now = np.count_nonzero(inside[: len(words[0])])
+    own, votes = (
+        np.bincount(some, minlength=math.prod(shape) * classes).reshape(-1, classes) for some in (cell[:now], cell)
+    )
     count = votes.sum(1)
-    semantics = np.where(count > 0, votes.argmax(1), OCC3D.free_id).astype(np.uint8)
+    # The present frame names what moves.
+    winner = np.where(np.isin(own.argmax(1), movers), own.argmax(1), votes.argmax(1))
+    semantics = np.where(count > 0, winner, OCC3D.free_id).astype(np.uint8)
     present, _ = frames[0]
     matrix, origin = UNIT / size.T, np.array(OCC3D_GRID.origin)
     ends = present.position * matrix - origin / size.T
@@ -159,14 +163,19 @@ def run() -> list[Row]:
     points = back_project(depth, ids, cameras, OCC3D, stride=STRIDE)
     shapes = f"6 x {HEIGHT}x{WIDTH} pixels, every 4th of every 4th row"
     return [
-        *_fused(points),
+        *fusion_rows(points),
         *_projected(depth, ids, cameras, points, shapes),
         *_cleaned(points, shapes),
         *_stored(points, shapes),
     ]
 
 
-def _fused(points: LabelledPoints) -> list[Row]:
+def fusion_rows(points: LabelledPoints, *, repeats: int = 5) -> list[Row]:
+    """Measure the fusion of fourteen frames like the one given.
+
+    Raises:
+        AssertionError: if the two forms disagree.
+    """
     frames = drive(points)
     config = FusionConfig(history=FRAMES - 1)
 
@@ -180,7 +189,7 @@ def _fused(points: LabelledPoints) -> list[Row]:
     found = ours()
     if not all(map(np.array_equal, found, plain())):
         raise AssertionError("labels: the two forms of the fusion disagree")
-    fast, slow = measure_pair(ours, plain, repeats=5)
+    fast, slow = measure_pair(ours, plain, repeats=repeats)
     total = sum(len(frame) for frame, _ in frames)
     grid = "x".join(map(str, OCC3D_GRID.shape))
     shapes = f"{FRAMES} frames, {total / 1e6:.1f} million points -> {grid} voxels"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from occkit.cli import bench
+from occkit.errors import ConfigError
 from occkit.systems.lift import debug as lift_debug
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ if not (ROOT / "benchmarks" / "measure.py").is_file():
     pytest.skip("benchmarks/ belongs to the checkout, not to the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cigocc, langocc, measure, occscene, rendering, table  # noqa: E402
+from benchmarks import cigocc, labels, langocc, measure, occscene, rendering, table  # noqa: E402
 
 
 def test_peak_memory_is_the_worst_moment_and_not_the_sum():
@@ -109,6 +110,30 @@ def test_an_interrupted_run_leaves_what_it_has(tmp_path, monkeypatch):
     assert report["machine"]["cores"] >= 1
 
 
+def test_some_benchmarks_leave_the_rows_of_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder, file = tmp_path / "benchmarks", tmp_path / "rows.json"
+    folder.mkdir()
+    (folder / "measure.py").write_text("")
+    for name in ("a", "b"):
+        row = f'Row(name="{name}", what="w", shapes="1", dtype="int8", ours=1.0, plain=None, ratio=None)'
+        (folder / f"{name}.py").write_text(f"from benchmarks.measure import Row\n\ndef run():\n    return [{row}]\n")
+    command = ["--folder", str(folder), "--json", str(file)]
+    for names, expected in ((["b"], ["b"]), (["a"], ["a", "b"]), (["b"], ["a", "b"]), ([], ["a", "b"])):
+        assert bench.main([*names, *command]) == 0
+        assert [row["name"] for row in json.loads(file.read_text())["rows"]] == expected
+    report = json.loads(file.read_text())
+    report["machine"]["load_average"] = 99
+    file.write_text(json.dumps(report))
+    bench.main(["a", *command])
+    assert json.loads(file.read_text())["machine"]["load_average"] == 99, "a busy run stays one"
+    report["machine"]["cpu"] = "another"
+    file.write_text(json.dumps(report))
+    with pytest.raises(ConfigError, match=r"another machine \(cpu\); run all"):
+        bench.main(["a", *command])
+    assert json.loads(file.read_text()) == report
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_has_a_name_and_a_run(name):
     path = ROOT / "benchmarks" / f"{name}.py"
@@ -150,6 +175,15 @@ def test_cigocc_is_measured_at_any_size():
     assert [row.target for row in steps] == ["<= 1.05x the plain step"] * 4
     assert all(row.ours > 0 for row in steps)
     assert "prediction" in steps[2].what
+
+
+def test_fusion_is_what_its_plain_form_says(monkeypatch):
+    monkeypatch.setattr(labels, "HEIGHT", 180)
+    monkeypatch.setattr(labels, "WIDTH", 320)
+    cameras = labels.rig()
+    points = labels.back_project(*labels.street(cameras), cameras, labels.OCC3D, stride=labels.STRIDE)
+    rows = labels.fusion_rows(points, repeats=1)
+    assert rows[0].extra["occupied"] > 1000
 
 
 def test_drawing_is_measured_at_any_size():

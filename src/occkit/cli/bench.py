@@ -5,12 +5,12 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from occkit.errors import ConfigError
-from occkit.files import write_json
+from occkit.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Args:
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Benchmarks to run (file names in the folder, without .py); all by default."""
     json: Path | None = None
-    """Write the rows, with device, shapes and versions, to this file."""
+    """Write the rows, with device, shapes and versions, to this file; rows of benchmarks that are not run stay."""
     folder: Path | None = None
     """Folder of the benchmarks; by default `benchmarks/` of the checkout this package runs from."""
 
@@ -55,14 +55,29 @@ def main(argv: list[str]) -> int:
     if unknown:
         raise ConfigError(f"no benchmark {unknown[0]!r}; there are {', '.join(available)}")
     measure = importlib.import_module("benchmarks.measure")
-    rows = []
+    rows, machine = list[dict[str, Any]](), measure.machine()
+    if args.json is not None and args.names and args.json.is_file():
+        rows, machine = _others(args.json, args.names, machine)
     for name in args.names or available:
         print(f"{name} ...", flush=True)
         for row in _load(folder, name).run():
-            rows.append(row)
+            rows.append(asdict(row))
             print(f"  {measure.describe(row)}", flush=True)
         if args.json is not None:  # after each, so that an interrupted run leaves what it has
-            write_json(args.json, {"machine": measure.machine(), "rows": [asdict(row) for row in rows]})
+            write_json(args.json, {"machine": machine, "rows": sorted(rows, key=lambda row: row["name"])})
     if args.json is not None:
         print(f"wrote {args.json}")
     return 0
+
+
+def _others(file: Path, names: tuple[str, ...], machine: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows of other benchmarks in a file, and this machine with the higher load of the two runs."""
+    report = read_json(file)
+    before, load = dict(report["machine"]), "load_average"
+    busier = {load: max(before[load], machine[load])}
+    if before | busier != machine | busier:
+        changed = sorted(key for key in machine if key != load and before.get(key) != machine[key])
+        raise ConfigError(
+            f"--json {file}: holds figures of another machine ({', '.join(changed)}); run all, or name a new file"
+        )
+    return [row for row in report["rows"] if row["name"] not in names], machine | busier
