@@ -132,6 +132,9 @@ def test_some_benchmarks_leave_the_rows_of_others(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"another machine \(cpu\); run all"):
         bench.main(["a", *command])
     assert json.loads(file.read_text()) == report
+    file.write_text("[]")
+    with pytest.raises(ConfigError, match="no file of occkit bench"):
+        bench.main(["a", *command])
 
 
 @pytest.mark.parametrize("name", NAMES)

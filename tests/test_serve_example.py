@@ -1,10 +1,10 @@
 """The server example refuses what it says it refuses, over a real socket."""
 
 import base64
-import http.client
 import importlib
 import io
 import json
+import runpy
 import socket
 import sys
 import threading
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+ask = runpy.run_path(str(EXAMPLES / "11_ask_over_http.py"))["ask"]
 
 
 class FakeModel:
@@ -50,14 +51,6 @@ def served(monkeypatch):
     server.shutdown()
     server.server_close()
     sys.modules.pop("10_serve_over_http", None)
-
-
-def ask(port: int, path: str, body: bytes, length: int | None = None) -> tuple[int, bytes]:
-    """Send a request whose stated length may be a lie; return status and body of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", path, body, {"Content-Length": str(len(body) if length is None else length)})
-    answer = connection.getresponse()
-    return answer.status, answer.read()
 
 
 def image(width: int = 8, height: int = 4, kind: str = "PNG", mode: str = "RGB") -> str:

@@ -121,6 +121,8 @@ def test_numbers_are_judged_among_captions_that_have_one():
     assert among[:, 1].all()
     scores = np.array([[0.5], [0.4], [0.6], *[[9.0]] * 7])
     assert word_scores(scores, shown[:, :1], among[:, :1]) == 0.5, "texts without a bus do not count"
+    odd = ["a 3d street, with 2 !, 1st 2 cars"] * 5 + ["a street, with 1 car"] * 5
+    assert [word for word in words_to_judge(odd) if is_number(word)] == ["2 car"]
     # Whoever always has two or more says nothing about how many.
     assert "2 bus" not in words_to_judge(["a street, with 2 buses"] * 5 + ["a street"] * 5)
 

@@ -73,6 +73,8 @@ def main(argv: list[str]) -> int:
 def _others(file: Path, names: tuple[str, ...], machine: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the rows of other benchmarks in a file, and this machine with the higher load of the two runs."""
     report = read_json(file)
+    if not isinstance(report, dict) or not {"machine", "rows"} <= set(report):
+        raise ConfigError(f"--json {file}: is no file of occkit bench (expected machine and rows); name a new file")
     before, load = dict(report["machine"]), "load_average"
     busier = {load: max(before[load], machine[load])}
     if before | busier != machine | busier:

@@ -27,7 +27,7 @@ from occkit.training.checkpoint import load_weights, write_tensors
 
 _FEWEST = 0.05
 """Words that fewer captions have, or lack, are not asked for."""
-_COUNTED = re.compile(r"(\d+) ([^,.;]+)")
+_COUNTED = re.compile(r"\b(\d+) (\w[^,.;]*)")
 """A number of a caption and what it counts."""
 _MOST = 9
 """No one is asked for more of a thing."""
@@ -85,8 +85,8 @@ def words_to_judge(captions: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_number(word: str) -> bool:
-    """Return whether a word of a judge stands for a number of things."""
-    return word[0].isdigit()
+    """Return whether a word of a judge stands for a number of things, as "2 car" does."""
+    return " " in word
 
 
 def shown_words(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndarray, "b w"]:
@@ -104,7 +104,7 @@ def counted_words(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndar
 def train_judge(
     config: WordJudgeConfig, images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], folder: Path
 ) -> WordJudge:
-    """Return a judge trained on photographs, or the one of the same config that is kept in `folder`.
+    """Return a judge trained on photographs, or the one of the same config and words that is kept in `folder`.
 
     Args:
         config: how.
@@ -116,7 +116,7 @@ def train_judge(
         DataError: if no word can be judged by these captions, or the file is another judge's.
     """
     words = words_to_judge(captions)
-    described = json.dumps(asdict(config), sort_keys=True)
+    described = json.dumps({"words": words, "config": asdict(config)}, sort_keys=True)
     path = folder / f"judge-{hashlib.sha256(described.encode()).hexdigest()[:8]}.safetensors"
     if not words:
         raise DataError(path, "no word is in some captions and not in others", "judge a larger or more varied set")
