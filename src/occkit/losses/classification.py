@@ -35,10 +35,11 @@ def select_labelled(
     keep = target != ignore_id
     if mask is not None:
         keep = keep & mask
-    chosen = keep.reshape(-1).nonzero().squeeze(1)
     channels = logits.shape[1]
-    rows = logits.movedim(1, -1).reshape(-1, channels)[chosen]
-    ids = target.reshape(-1)[chosen].long()
+    rows, ids = logits.movedim(1, -1).reshape(-1, channels), target.reshape(-1).long()
+    if not bool(keep.all()):
+        chosen = keep.reshape(-1).nonzero().squeeze(1)
+        rows, ids = rows[chosen], ids[chosen]
     if ids.numel() and int(ids.max()) >= channels:
         raise ValueError(
             f"target: expected ids 0..{channels - 1} or {ignore_id} for {channels} channels, got {int(ids.max())}; "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from occkit.errors import ConfigError
 from occkit.losses.affinity import geometric_affinity, semantic_affinity
-from occkit.losses.classification import cross_entropy, lovasz_softmax
+from occkit.losses.classification import cross_entropy, lovasz_softmax, select_labelled
 from occkit.samples import Occupancy
 from occkit.taxonomy import Taxonomy
 
@@ -64,19 +64,20 @@ def voxel_losses(
 
     Source: the sums of FlashOcc (cross-entropy), MonoScene (affinities) and Berman et al. (Lovász); weights by config.
     """
-    mask = training_mask(config, label)
-    target, free, ignore = label.semantics, taxonomy.free_id, taxonomy.ignore_id
+    free, ignore = taxonomy.free_id, taxonomy.ignore_id
+    # Once for all of them: each selection has a gradient as large as the volume.
+    rows, ids = select_labelled(logits, label.semantics, ignore_id=ignore, mask=training_mask(config, label))
+    target = ids.to(label.semantics.dtype)
     losses: dict[str, Tensor] = {}
     if config.cross_entropy:
         weights = None if config.class_weights is None else logits.new_tensor(config.class_weights)
-        value = cross_entropy(logits, target, ignore_id=ignore, mask=mask, weights=weights)
+        value = cross_entropy(rows, target, ignore_id=ignore, weights=weights)
         losses["cross_entropy"] = config.cross_entropy * value
     if config.lovasz:
-        losses["lovasz"] = config.lovasz * lovasz_softmax(logits, target, ignore_id=ignore, mask=mask)
+        losses["lovasz"] = config.lovasz * lovasz_softmax(rows, target, ignore_id=ignore)
     if config.semantic_affinity:
-        value = semantic_affinity(logits, target, ignore_id=ignore, mask=mask)
-        losses["semantic_affinity"] = config.semantic_affinity * value
+        losses["semantic_affinity"] = config.semantic_affinity * semantic_affinity(rows, target, ignore_id=ignore)
     if config.geometric_affinity:
-        value = geometric_affinity(logits, target, free_id=free, ignore_id=ignore, mask=mask)
+        value = geometric_affinity(rows, target, free_id=free, ignore_id=ignore)
         losses["geometric_affinity"] = config.geometric_affinity * value
     return losses

@@ -263,7 +263,9 @@ def lift_frustum(
     slope = (directions / directions.new_tensor(grid.voxel_size))[:, :, None, :, None]  # voxels a metre of depth
     places = origin + depths.to(slope)[:, None, :, None] * slope  # [b, v, d, h w, s, 3]
     lifted = [
-        _read(volumes[b, time], places[b, v]) for b in range(volumes.shape[0]) for v, time in enumerate(views.times)
+        _read(of_times[time], places[b, v])
+        for b, of_times in enumerate(each.unbind() for each in volumes.unbind())  # whose gradient is made once
+        for v, time in enumerate(views.times)
     ]
     shape = (volumes.shape[0], len(views.times), depths.shape[0], height, width)
     return torch.stack(lifted).reshape(*shape, -1).movedim(-1, 2)

@@ -218,8 +218,9 @@ class OccScene(nn.Module):
         found: dict[str, Tensor] = {}
         rows = {kind: (source == kind).nonzero()[:, 0].tolist() for kind in (TRUTH, CLEAN, ESTIMATE)}
         if rows[TRUTH]:
-            assert batch.occupancy is not None
-            shown[rows[TRUTH]] = label_volumes(batch.occupancy, self.taxonomy, self.config.clip)[rows[TRUTH]]
+            label = batch.take(rows[TRUTH]).occupancy
+            assert label is not None
+            shown[rows[TRUTH]] = label_volumes(label, self.taxonomy, self.config.clip)
         if rows[CLEAN]:
             part = batch.take(rows[CLEAN])
             with torch.no_grad():
