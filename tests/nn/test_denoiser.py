@@ -171,6 +171,18 @@ def test_squares_of_pixels_fold_and_unfold():
         codec.encode(torch.zeros(1, 3, 5, 6))
 
 
+def test_pixels_come_to_a_variance_of_one_and_back():
+    codec = PixelCodecConfig(square=2, mean=-0.2, scale=2.5).build()
+    images = -0.2 + 0.4 * torch.randn(4, 3, 32, 32)
+    cells = codec.encode(images)
+    assert abs(cells.mean()) < 0.05
+    assert abs(cells.std() - 1) < 0.05
+    assert torch.allclose(codec.decode(cells), images, atol=1e-6)
+    for wrong in ({"mean": 2.0}, {"scale": 0.0}, {"square": 0}):
+        with pytest.raises(ConfigError, match="PixelCodec"):
+            PixelCodecConfig(**wrong)
+
+
 def test_the_autoencoder_is_differentiable_and_scaled():
     torch.manual_seed(0)
     codec = VAE.build().eval()

@@ -9,7 +9,7 @@ import torch
 from occkit.errors import ConfigError, DataError
 from occkit.geometry import invert_pose
 from occkit.nn.alignment import ConcatAlignmentConfig
-from occkit.nn.image_codecs import VaeCodecConfig
+from occkit.nn.image_codecs import PixelCodecConfig, VaeCodecConfig
 from occkit.nn.noise_level import HearsNoise
 from occkit.samples import Batch, Occupancy, collate
 from occkit.systems import monoscene, occscene
@@ -306,6 +306,30 @@ def test_where_nothing_is_estimated_nothing_is_perceived(batch):
 def test_the_control_adds_noise_to_photographs_and_has_no_generator(batch):
     found = step(build(ApartConfig(generation=False, noised=1.0)), batch)
     assert {name.split("_")[0] for name in found} == {"clean", "occupancy"}
+
+
+def test_the_control_sees_photographs_as_noisy_as_the_denoiser_does(batch, monkeypatch):
+    """Of the first level little noise is left in the pixels, and the less the larger the codec's scale."""
+    strengths = {}
+    for scale in (1.0, 4.0):
+        model = build(ApartConfig(generation=False, noised=1.0), codec=PixelCodecConfig(square=2, scale=scale))
+        seen = []
+        model.perception.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].images.float()))
+        monkeypatch.setattr(torch, "randint", lambda _high, size, **_: torch.full(size, 99))
+        step(model, batch)
+        monkeypatch.undo()
+        photographs, noisy = seen
+        strengths[scale] = float((noisy - photographs).abs().mean())
+    assert 2.0 * strengths[4.0] < strengths[1.0] < 40.0
+
+
+def test_perception_is_not_asked_where_the_denoiser_alone_learns(batch):
+    model = build(ApartConfig(perception=False))
+    asked = []
+    model.perception.register_forward_pre_hook(lambda *_: asked.append(True))
+    step(model, batch)
+    assert not asked
+    assert predict(model.eval(), batch).logits.any(), "evaluation asks it"
 
 
 def test_perception_is_told_the_noise_level_of_estimates_alone(batch):

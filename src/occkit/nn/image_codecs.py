@@ -17,10 +17,16 @@ class PixelCodecConfig:
 
     square: int = 1
     """Pixels along each side of a square that becomes one cell."""
+    mean: float = 0.0
+    """Mean of the images, -1..1, which is subtracted."""
+    scale: float = 1.0
+    """Factor that then brings them to a variance of about 1: noise levels mean what they say, and nets learn sooner."""
 
     def __post_init__(self) -> None:
-        if self.square < 1:
-            raise ConfigError(f"PixelCodec: square must be at least 1, got {self.square}")
+        if self.square < 1 or not -1 <= self.mean <= 1 or not self.scale > 0:
+            raise ConfigError(
+                f"PixelCodec: square must be at least 1, mean lie in -1..1, scale be positive, got {self}"
+            )
 
     def build(self) -> "PixelCodec":
         """Return the codec; it has no weights."""
@@ -32,6 +38,7 @@ class PixelCodec(nn.Module):
 
     def __init__(self, config: PixelCodecConfig) -> None:
         super().__init__()
+        self.config = config
         self.factor = config.square
         self.channels = 3 * config.square**2
 
@@ -42,11 +49,11 @@ class PixelCodec(nn.Module):
             ConfigError: if the size is no whole number of squares.
         """
         check_size(images, self.factor)
-        return F.pixel_unshuffle(images, self.factor)
+        return self.config.scale * (F.pixel_unshuffle(images, self.factor) - self.config.mean)
 
     def decode(self, latents: Float[Tensor, "n c _ _"]) -> Float[Tensor, "n 3 h w"]:
         """Return the images of cells."""
-        return F.pixel_shuffle(latents, self.factor)
+        return F.pixel_shuffle(latents / self.config.scale + self.config.mean, self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)

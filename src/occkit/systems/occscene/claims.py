@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from occkit.systems.occscene.recipes import Place, nano_align, nano_apart, nano_mutual
+from occkit.systems.occscene.recipes import Place, nano_align, nano_denoiser, nano_mutual, nano_perception
 from occkit.systems.occscene.variants import (
     attention,
     augmented,
@@ -66,7 +66,7 @@ def effects() -> Claim:
     Goes on in the folder of `claim`. That the dual alignment hears the latent, too, has no line: it is a finding.
     """
     whole = claim()
-    arms = {name: whole.arms[name] for name in ("reader", "apart", "align", "mutual")}
+    arms = {name: whole.arms[name] for name in ("reader", "perception", "denoiser", "align", "mutual")}
     further_arms = {"flat": flat, "detached": detached, "control": control, "seeing": seeing}
     arms |= {name: partial(_few, make, "street") for name, make in further_arms.items()}
     miou = "occ3d.miou"
@@ -78,20 +78,24 @@ def effects() -> Claim:
             "alignment draws better than a branch of a ControlNet's type."
         ),
         arms=arms,
-        starts=dict.fromkeys(("align", "control", "seeing"), ("apart",))
+        starts={"denoiser": ("perception",)}
+        | dict.fromkeys(("align", "control", "seeing"), ("denoiser",))
         | dict.fromkeys(("mutual", "flat", "detached"), ("align",)),
         lines=(
             *(Difference(arm="mutual", baseline=other, metric=miou) for other in ("flat", "detached")),
             Difference(arm="control", baseline="align", metric="drawn.kernel"),
             Difference(arm="align", baseline="control", metric="drawn.consistency"),
         ),
-        judging=replace(_JUDGING, arms=tuple(name for name in arms if name not in ("reader", "apart"))),
+        judging=replace(
+            _JUDGING, arms=tuple(name for name in arms if name not in ("reader", "perception", "denoiser"))
+        ),
     )
 
 
 def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
     arms: dict[str, Callable[[Place], Recipe]] = {
-        "apart": partial(_few, nano_apart),
+        "perception": partial(_few, nano_perception),
+        "denoiser": partial(_few, nano_denoiser),
         "align": partial(_few, nano_align),
         "mutual": partial(_few, nano_mutual),
         "further": partial(_few, further),
@@ -111,7 +115,8 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
         }
     starts = dict.fromkeys(("mutual", "offline", "offline_pseudo"), ("align",))
     alone = ("further", "further_3", "augmented", "noised", "self_trained")
-    starts |= dict.fromkeys(("align", *alone, "text", "concat", "attention"), ("apart",))
+    starts |= dict.fromkeys(("denoiser", *alone), ("perception",))
+    starts |= dict.fromkeys(("align", "text", "concat", "attention"), ("denoiser",))
     protocol = "occ3d" if place == "street" else "monoscene"
     return Claim(
         system=f"occscene{suffix}",

@@ -151,7 +151,15 @@ class OccScene(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> Prediction:
-        """Return what perception says of the batch's images; nothing else is looked at."""
+        """Return what perception says of the batch's images; nothing else is looked at.
+
+        While the denoiser alone learns, and nothing of what perception says is used, it is not asked: scores are zero.
+        """
+        if self.training and isinstance(self.stage, ApartConfig) and not self.stage.perception:
+            shape = (batch.size, self.taxonomy.num_classes, *self.config.grid.shape)
+            return Prediction(
+                logits=torch.zeros(shape, device=batch.images.device), grid=batch.grid, taxonomy=self.taxonomy
+            )
         learns = torch.is_grad_enabled() and (self.stage.trains.perception or not self.training)
         with torch.set_grad_enabled(learns):
             return predict(self.perception, replace(batch, inputs=None))
@@ -299,14 +307,17 @@ class OccScene(nn.Module):
         return colour_images(self.codec.decode(clean.flatten(0, 1))).unflatten(0, noisy.shape[:2])
 
     def _noised_losses(self, batch: Batch, stage: ApartConfig) -> dict[str, Tensor]:
-        """Return perception's losses on photographs with noise added to their pixels."""
+        """Return perception's losses on photographs with noise at the levels at which the denoiser sees them."""
         rows = (torch.rand(batch.size) < stage.noised).nonzero()[:, 0].tolist()
         if not rows:
             return {}
         part = batch.take(rows)
         images = signed_images(part.images.flatten(1, 2))
-        step = torch.randint(self.schedule.steps, (len(rows),), device=images.device)
-        noisy = colour_images(self.schedule.add_noise(images, torch.randn_like(images), step))
+        with torch.no_grad():
+            clean = self.codec.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+            step = torch.randint(self.schedule.steps, (len(rows),), device=images.device)
+            noisy = self.schedule.add_noise(clean, torch.randn_like(clean), step)
+            noisy = colour_images(self.codec.decode(noisy.flatten(0, 1))).unflatten(0, images.shape[:2])
         seen = replace(with_images(part, noisy, self.schedule.level(step)), inputs=None)
         return self._gated(predict(self.perception, seen), seen, step, stage.gate, 1.0 / batch.size)
 

@@ -33,6 +33,8 @@ Place = Literal["street", "room"]
 """Where the small trainings take place: a street seen by one camera (preset front-nano), or NYUv2's rooms."""
 FRONT_GRID = VoxelGrid.from_range((0, -16, -1), (32, 16, 5.4), 0.8)
 """What lies ahead in 40 x 40 x 8 voxels of 0.8 m: the world's front-nano preset."""
+PIXEL_MEAN, PIXEL_SCALE = -0.2, 2.5
+"""Of the world's pixels, streets and rooms alike, whose values of -1..1 have deviations of 0.37 and 0.46."""
 _GROUPS = GroupNormConfig()
 _VOXELS = VoxelLossConfig(lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False)
 _STREET_WORDS, _ROOM_WORDS = caption_words(), room_caption_words()
@@ -134,7 +136,7 @@ def nano_system(place: Place, stage: StageConfig, *, channels: int = 16) -> OccS
     return OccSceneConfig(
         perception=_perception(place, channels=channels, stride=(2, 2, 2) if street else (4, 4, 4)),
         prompts=WordPromptConfig(words=_STREET_WORDS if street else _ROOM_WORDS),
-        codec=PixelCodecConfig(square=2),
+        codec=PixelCodecConfig(square=2, mean=PIXEL_MEAN, scale=PIXEL_SCALE),
         denoiser=DenoiserConfig(
             channels=(32, 48, 64),
             attention=(False, True, True),
@@ -154,7 +156,7 @@ def nano_of(place: Place, name: str, system: OccSceneConfig, *, steps: int, lr: 
         name="occscene." + "_".join(filter(None, ("nano", place, name))),
         system=system,
         data=DataConfig(image_size=(32, 88) if place == "street" else (48, 64), num_past=system.clip.num_past),
-        optim=OptimConfig(lr=lr, warmup_steps=50, clip_norm=1.0),
+        optim=OptimConfig(lr=lr, muon_lr=10 * lr, warmup_steps=50, clip_norm=1.0),
         steps=steps,
         batch_size=batch_size,
         ema_decay=0.995,
@@ -164,28 +166,40 @@ def nano_of(place: Place, name: str, system: OccSceneConfig, *, steps: int, lr: 
     )
 
 
-def nano_apart(place: Place) -> Recipe:
-    """Stage 0: perception on photographs, the denoiser on text, side by side."""
-    return nano_of(place, "apart", nano_system(place, ApartConfig()), steps=1200, lr=1e-3, batch_size=8)
+def nano_perception(place: Place) -> Recipe:
+    """Stage 0, first half: perception on photographs."""
+    system = nano_system(place, ApartConfig(generation=False))
+    return nano_of(place, "perception", system, steps=1200, lr=2e-3, batch_size=8)
+
+
+def nano_denoiser(place: Place) -> Recipe:
+    """Stage 0, second half: the denoiser on photographs and their text; `--start` with a run of the first."""
+    system = nano_system(place, ApartConfig(perception=False))
+    return nano_of(place, "denoiser", system, steps=4000, lr=2e-3, batch_size=8)
 
 
 def nano_align(place: Place) -> Recipe:
-    """Stage 1: the denoiser learns to use an occupancy; `--start` with a run of stage 0."""
-    return nano_of(place, "align", nano_system(place, AlignConfig()), steps=300, lr=3e-4)
+    """Stage 1: the denoiser learns to use an occupancy; `--start` with a run of `nano_denoiser`."""
+    return nano_of(place, "align", nano_system(place, AlignConfig()), steps=400, lr=5e-4)
 
 
 def nano_mutual(place: Place) -> Recipe:
     """Stage 2: both learn from each other; `--start` with a run of stage 1."""
-    return nano_of(place, "", nano_system(place, MutualConfig()), steps=600, lr=3e-4)
+    return nano_of(place, "", nano_system(place, MutualConfig()), steps=600, lr=5e-4)
 
 
-def nano_street_apart() -> Recipe:
-    """Stage 0 of the small street."""
-    return nano_apart("street")
+def nano_street_perception() -> Recipe:
+    """Stage 0 of the small street, first half."""
+    return nano_perception("street")
+
+
+def nano_street_denoiser() -> Recipe:
+    """Stage 0 of the small street, second half; `--start` with a run of the first."""
+    return nano_denoiser("street")
 
 
 def nano_street_align() -> Recipe:
-    """Stage 1 of the small street; `--start` with a run of stage 0."""
+    """Stage 1 of the small street; `--start` with a run of stage 0, its second half."""
     return nano_align("street")
 
 
@@ -203,16 +217,21 @@ def nano_street_clip() -> Recipe:
     """`nano_street` over four frames that share one occupancy; `--start` with a run of stage 1 of single frames."""
     system = nano_system("street", MutualConfig())
     system = replace(system, denoiser=replace(system.denoiser, temporal=True), clip=ClipConfig(num_past=3))
-    return nano_of("street", "clip", system, steps=600, lr=3e-4, batch_size=2)
+    return nano_of("street", "clip", system, steps=600, lr=5e-4, batch_size=2)
 
 
-def nano_room_apart() -> Recipe:
-    """Stage 0 of the small room."""
-    return nano_apart("room")
+def nano_room_perception() -> Recipe:
+    """Stage 0 of the small room, first half."""
+    return nano_perception("room")
+
+
+def nano_room_denoiser() -> Recipe:
+    """Stage 0 of the small room, second half; `--start` with a run of the first."""
+    return nano_denoiser("room")
 
 
 def nano_room_align() -> Recipe:
-    """Stage 1 of the small room; `--start` with a run of stage 0."""
+    """Stage 1 of the small room; `--start` with a run of stage 0, its second half."""
     return nano_align("room")
 
 
@@ -236,19 +255,24 @@ def _surround(name: str, stage: StageConfig, *, steps: int, lr: float) -> Recipe
     return replace(recipe, name=f"occscene.{name}")
 
 
-def nano_surround_apart() -> Recipe:
-    """Stage 0 of the small street with six cameras: an hour and more on two cores."""
-    return _surround("nano_surround_apart", ApartConfig(), steps=2400, lr=1e-3)
+def nano_surround_perception() -> Recipe:
+    """Stage 0 of the small street with six cameras, first half."""
+    return _surround("nano_surround_perception", ApartConfig(generation=False), steps=2400, lr=2e-3)
+
+
+def nano_surround_denoiser() -> Recipe:
+    """Stage 0 of it, second half: hours on two cores; `--start` with a run of the first."""
+    return _surround("nano_surround_denoiser", ApartConfig(perception=False), steps=6000, lr=2e-3)
 
 
 def nano_surround_align() -> Recipe:
     """Stage 1 of it; `--start` with a run of stage 0."""
-    return _surround("nano_surround_align", AlignConfig(), steps=600, lr=3e-4)
+    return _surround("nano_surround_align", AlignConfig(), steps=600, lr=5e-4)
 
 
 def nano_surround() -> Recipe:
     """Stage 2 of it; `--start` with a run of stage 1."""
-    return _surround("nano_surround", MutualConfig(), steps=1200, lr=3e-4)
+    return _surround("nano_surround", MutualConfig(), steps=1200, lr=5e-4)
 
 
 def stable_diffusion(perception: LiftConfig, *, near: float, far: float, clip: ClipConfig) -> OccSceneConfig:

@@ -1,6 +1,6 @@
 """The stages of training, one run each: what learns, what is frozen, and where the occupancy comes from.
 
-    0  apart    perception on photographs, and the denoiser with its text encoder, side by side; nothing flows between
+    0  apart    perception on photographs, and the denoiser with its text encoder; nothing flows between them
     1  align    alignments and denoiser learn to use an occupancy; perception is frozen
     2  mutual   both learn, each from the other
 
@@ -71,7 +71,7 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class ApartConfig:
-    """Stage 0. Either part can be left out, for controls."""
+    """Stage 0. Either part can be left out: for controls, or to train one after the other, each for its own steps."""
 
     perception: bool = True
     """Let perception learn from the photographs."""
