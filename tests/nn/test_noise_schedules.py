@@ -86,6 +86,19 @@ def test_a_scheduler_with_the_exact_prediction_ends_at_the_clean_image(name, con
     assert (noisy - clean).abs().max() < 0.12
 
 
+def test_levels_to_learn_from_are_uniform_or_in_the_middle():
+    """Of Beta(2, 2), `6 t (1 - t)`, half lies within 0.174 of the middle; the mean is that of the uniform one."""
+    torch.manual_seed(0)
+    drawn = {focus: NoiseSchedule(CosineNoiseConfig(focus=focus)).draw(20_000) for focus in (1.0, 2.0, 0.01)}
+    for steps in drawn.values():
+        assert steps.dtype == torch.int64
+        assert 0 <= int(steps.min()) <= int(steps.max()) <= 999
+        assert float(steps.double().mean()) == pytest.approx(499.5, abs=12)
+    within = {focus: float(((steps - 499.5).abs() < 173.6).double().mean()) for focus, steps in drawn.items()}
+    assert within[1.0] == pytest.approx(0.347, abs=0.02)
+    assert within[2.0] == pytest.approx(0.5, abs=0.02)
+
+
 def test_what_cannot_be_sampled_is_named():
     schedule = NoiseSchedule(CosineNoiseConfig(steps=10))
     with pytest.raises(ConfigError, match=r"scheduler 'dimm': there is ddim, ddpm, dpm\+\+, euler"):
@@ -97,3 +110,6 @@ def test_what_cannot_be_sampled_is_named():
         LinearNoiseConfig(first=0.2, last=0.1)
     with pytest.raises(ConfigError, match="CosineNoise"):
         CosineNoiseConfig(largest=1.0)
+    for config in (LinearNoiseConfig, CosineNoiseConfig):
+        with pytest.raises(ConfigError, match="focus > 0"):
+            config(focus=0.0)

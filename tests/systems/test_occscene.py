@@ -315,7 +315,7 @@ def test_the_control_sees_photographs_as_noisy_as_the_denoiser_does(batch, monke
         model = build(ApartConfig(generation=False, noised=1.0), codec=PixelCodecConfig(square=2, scale=scale))
         seen = []
         model.perception.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].images.float()))
-        monkeypatch.setattr(torch, "randint", lambda _high, size, **_: torch.full(size, 99))
+        monkeypatch.setattr(model.schedule, "draw", lambda count, _device: torch.full((count,), 99))
         step(model, batch)
         monkeypatch.undo()
         photographs, noisy = seen

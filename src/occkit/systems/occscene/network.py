@@ -194,7 +194,7 @@ class OccScene(nn.Module):
         images = signed_images(batch.images[:, :times].flatten(1, 2))
         with torch.no_grad():
             clean = self.codec.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        step = torch.randint(self.schedule.steps, (count,), device=clean.device)
+        step = self.schedule.draw(count, clean.device)
         noise = torch.randn_like(clean)
         noisy = self.schedule.add_noise(clean, noise, step)
         text = self._read(batch, stage.drop_prompt)
@@ -315,7 +315,7 @@ class OccScene(nn.Module):
         images = signed_images(part.images.flatten(1, 2))
         with torch.no_grad():
             clean = self.codec.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-            step = torch.randint(self.schedule.steps, (len(rows),), device=images.device)
+            step = self.schedule.draw(len(rows), images.device)
             noisy = self.schedule.add_noise(clean, torch.randn_like(clean), step)
             noisy = colour_images(self.codec.decode(noisy.flatten(0, 1))).unflatten(0, images.shape[:2])
         seen = replace(with_images(part, noisy, self.schedule.level(step)), inputs=None)

@@ -15,7 +15,7 @@ from occkit.nn.diffusion import DenoiserConfig
 from occkit.nn.heads import VolumeHeadConfig
 from occkit.nn.image_codecs import PixelCodecConfig, VaeCodecConfig
 from occkit.nn.necks import ConcatNeckConfig
-from occkit.nn.noise_schedules import LinearNoiseConfig
+from occkit.nn.noise_schedules import CosineNoiseConfig, LinearNoiseConfig
 from occkit.nn.prompt_encoders import ClipPromptConfig, WordPromptConfig
 from occkit.nn.volumes import VolumeNetConfig
 from occkit.systems.lift import NANO_KITTI_GRID, LiftConfig, LiftLossConfig, r50_kitti
@@ -137,6 +137,7 @@ def nano_system(place: Place, stage: StageConfig, *, channels: int = 16) -> OccS
         perception=_perception(place, channels=channels, stride=(2, 2, 2) if street else (4, 4, 4)),
         prompts=WordPromptConfig(words=_STREET_WORDS if street else _ROOM_WORDS),
         codec=PixelCodecConfig(square=2, mean=PIXEL_MEAN, scale=PIXEL_SCALE),
+        noise=CosineNoiseConfig(focus=2.0),
         denoiser=DenoiserConfig(
             channels=(32, 48, 64),
             attention=(False, True, True),
