@@ -176,7 +176,7 @@ def nano_perception(place: Place) -> Recipe:
 def nano_denoiser(place: Place) -> Recipe:
     """Stage 0, second half: the denoiser on photographs and their text; `--start` with a run of the first."""
     system = nano_system(place, ApartConfig(perception=False))
-    return nano_of(place, "denoiser", system, steps=4000, lr=2e-3, batch_size=8)
+    return nano_of(place, "denoiser", system, steps=6000, lr=2e-3, batch_size=8)
 
 
 def nano_align(place: Place) -> Recipe:
