@@ -26,7 +26,7 @@ class Args:
     system: tyro.conf.Positional[str]
     """Name of a system, such as lift, or a FILE.py with a function claim(); another claim is radocc.effects."""
     quick: bool = False
-    """The claim's short form, with fewer arms and steps, where a system has one: that of `<system>.quick` (occscene)."""
+    """The claim's short form, with fewer arms and steps: that of `<system>.quick` (occscene has one)."""
     seeds: int | None = None
     """Number of seeds; the claim's own number by default."""
     world_seed: int = 0
