@@ -263,16 +263,25 @@ def test_the_loss_of_generation_reaches_perception_if_it_may(flows, batch):
     assert learns(model.perception.head) == flows
 
 
-@pytest.mark.parametrize("flows", [True, False])
-def test_the_loss_of_perception_reaches_the_denoiser_if_it_may(flows, batch):
-    stage = MutualConfig(sources=ESTIMATES, clean=0.0, perception_teaches_generation=flows, readable=0.0)
-    model = build(stage)
-    model.train()
-    torch.manual_seed(0)
-    found = losses(model, predict(model, batch), batch)
-    sum(value for name, value in found.items() if name.startswith("occupancy_")).backward()
-    assert learns(model.denoiser.unet) == flows
-    assert learns(model.perception)
+def test_the_loss_of_perception_reaches_the_denoiser_as_much_as_it_may(batch):
+    gradients = {}
+    for share in (0.0, 0.25, 1.0):
+        stage = MutualConfig(sources=ESTIMATES, clean=0.0, perception_teaches_generation=share, readable=0.0)
+        torch.manual_seed(1)
+        model = build(stage)
+        model.train()
+        torch.manual_seed(0)
+        found = losses(model, predict(model, batch), batch)
+        sum(value for name, value in found.items() if name.startswith("occupancy_")).backward()
+        assert learns(model.denoiser.unet) == (share > 0)
+        assert learns(model.perception)
+        gradients[share] = model.denoiser.unet.conv_out.weight.grad
+    assert torch.allclose(gradients[0.25], 0.25 * gradients[1.0], rtol=1e-3)
+
+
+def test_a_negative_share_of_a_gradient_is_refused():
+    with pytest.raises(ConfigError, match="perception_teaches_generation must be 0 or more, got -1"):
+        MutualConfig(perception_teaches_generation=-1)
 
 
 def test_estimates_of_mere_noise_teach_nothing_back(batch):

@@ -1,7 +1,9 @@
 """Scene-class affinity: precision, recall and specificity of the whole scene as losses (MonoScene)."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from occkit.losses.classification import select_labelled
@@ -35,11 +37,7 @@ def semantic_affinity(
     Source: Cao and de Charette, "MonoScene", CVPR 2022, equations 4 to 7.
     """
     rows, ids = select_labelled(logits, target, ignore_id=ignore_id, mask=mask)
-    if ids.numel() == 0:
-        return logits.sum() * 0.0
-    present = ids.unique()
-    truth = ids[:, None] == present[None]
-    return _affinity(rows.softmax(dim=1)[:, present], truth).mean()
+    return classes_affinity(probabilities(rows), ids)
 
 
 def geometric_affinity(
@@ -65,28 +63,51 @@ def geometric_affinity(
     Source: Cao and de Charette, "MonoScene", CVPR 2022, equation 8.
     """
     rows, ids = select_labelled(logits, target, ignore_id=ignore_id, mask=mask)
+    return occupied_affinity(probabilities(rows), ids, free_id=free_id)
+
+
+def probabilities(rows: Float[Tensor, "v c"]) -> Float[Tensor, "v c"]:
+    """Return the softmax of voxels' scores, in float32 at least."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32)).softmax(dim=1)
+
+
+def classes_affinity(probability: Float[Tensor, "v c"], ids: Int64[Tensor, "v"]) -> Float[Tensor, ""]:
+    """`semantic_affinity` of labelled voxels whose probabilities are known."""
+    if ids.numel() == 0:
+        return probability.sum() * 0.0
+    return _affinity(probability, ids).mean()
+
+
+def occupied_affinity(probability: Float[Tensor, "v c"], ids: Int64[Tensor, "v"], *, free_id: int) -> Float[Tensor, ""]:
+    """`geometric_affinity` of labelled voxels whose probabilities are known."""
     occupied = ids != free_id
     if not bool(occupied.any()):
-        return logits.sum() * 0.0
-    probability = 1.0 - rows.softmax(dim=1)[:, free_id, None]
-    return _affinity(probability, occupied[:, None]).sum()
+        return probability.sum() * 0.0
+    free = probability[:, free_id, None]
+    return _affinity(torch.cat([free, 1.0 - free], dim=1), occupied.long(), of=(1,)).sum()
 
 
-def _affinity(probability: Float[Tensor, "v k"], truth: Bool[Tensor, "v k"]) -> Float[Tensor, "k"]:
-    """`-(log P + log R + log S)` of each column; every column holds at least one true voxel."""
-    # Sums over 10^5 voxels: half precision would overflow.
-    probability = probability.to(torch.promote_types(probability.dtype, torch.float32))
-    true = truth.to(probability.dtype)
-    hit = (probability * true).sum(dim=0)
-    positives = true.sum(dim=0)
-    negatives = (1.0 - true).sum(dim=0)
-    rejected = ((1.0 - probability) * (1.0 - true)).sum(dim=0)
-    precision = _log_ratio(hit, probability.sum(dim=0))
-    recall = _log_ratio(hit, positives)
-    specificity = torch.where(negatives > 0, _log_ratio(rejected, negatives), torch.zeros_like(hit))
-    return -(precision + recall + specificity)
+def _affinity(
+    probability: Float[Tensor, "v c"], ids: Int64[Tensor, "v"], *, of: Sequence[int] | None = None
+) -> Float[Tensor, "k"]:
+    """`-(log P + log R + log S)` of the classes `of`, each of which holds a voxel; None is of those that do.
+
+    All four sums follow from three, so that nothing as large as the volume is made: in float64, because two of them are
+    differences of large numbers.
+    """
+    count = torch.bincount(ids, minlength=probability.shape[1])
+    own = probability.gather(1, ids[:, None])[:, 0].double()
+    hit = own.new_zeros(len(count)).index_add(0, ids, own)
+    total = probability.sum(dim=0, dtype=torch.float64)
+    kept = count.nonzero()[:, 0] if of is None else torch.tensor(of, device=ids.device)
+    hit, total, positives = hit[kept], total[kept], count[kept].double()
+    negatives = len(ids) - positives
+    precision, recall = _log_ratio(hit, total), _log_ratio(hit, positives)
+    rejected = _log_ratio(negatives - (total - hit), negatives)
+    specificity = torch.where(negatives > 0, rejected, torch.zeros_like(hit))
+    return -(precision + recall + specificity).to(probability.dtype)
 
 
 def _log_ratio(numerator: Float[Tensor, "k"], denominator: Float[Tensor, "k"]) -> Float[Tensor, "k"]:
-    # Rounding may carry a sum of probabilities above its bound: the loss must not turn negative.
-    return ((numerator + EPSILON) / (denominator + EPSILON)).clamp(max=1.0).log()
+    # Rounding may carry a sum of probabilities past its bounds: the loss must be neither negative nor undefined.
+    return ((numerator.clamp(min=0.0) + EPSILON) / (denominator + EPSILON)).clamp(max=1.0).log()

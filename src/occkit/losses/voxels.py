@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from occkit.errors import ConfigError
-from occkit.losses.affinity import geometric_affinity, semantic_affinity
+from occkit.losses.affinity import classes_affinity, occupied_affinity, probabilities
 from occkit.losses.classification import cross_entropy, lovasz_softmax, select_labelled
 from occkit.samples import Occupancy
 from occkit.taxonomy import Taxonomy
@@ -75,9 +75,9 @@ def voxel_losses(
         losses["cross_entropy"] = config.cross_entropy * value
     if config.lovasz:
         losses["lovasz"] = config.lovasz * lovasz_softmax(rows, target, ignore_id=ignore)
+    shared = probabilities(rows) if config.semantic_affinity or config.geometric_affinity else rows
     if config.semantic_affinity:
-        losses["semantic_affinity"] = config.semantic_affinity * semantic_affinity(rows, target, ignore_id=ignore)
+        losses["semantic_affinity"] = config.semantic_affinity * classes_affinity(shared, ids)
     if config.geometric_affinity:
-        value = geometric_affinity(rows, target, free_id=free, ignore_id=ignore)
-        losses["geometric_affinity"] = config.geometric_affinity * value
+        losses["geometric_affinity"] = config.geometric_affinity * occupied_affinity(shared, ids, free_id=free)
     return losses

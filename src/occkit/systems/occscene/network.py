@@ -263,12 +263,13 @@ class OccScene(nn.Module):
         """Perceive what a first pass, without an occupancy, estimates; its losses are weighed by the noise level."""
         stage = self.stage
         mutual = stage if isinstance(stage, MutualConfig) else None
-        teaches = mutual is not None and mutual.perception_teaches_generation
+        teaches = mutual is not None and mutual.perception_teaches_generation > 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and teaches):
             images = self._imagine(noisy, step, text, views, direct=mutual is not None and mutual.perceives == "noisy")
             if mutual is not None:
-                readable = self.schedule.signal_at(step) >= mutual.readable
-                images = torch.where(readable[:, None, None, None, None], images, images.detach())
+                flows = mutual.perception_teaches_generation * (self.schedule.signal_at(step) >= mutual.readable)
+                still = images.detach()
+                images = still + flows[:, None, None, None, None] * (images - still)  # the gradient alone is less
         seen = with_images(batch, images, self.schedule.level(step))
         with torch.set_grad_enabled(torch.is_grad_enabled() and mutual is not None):
             frames = perceived(seen, self.config.clip)

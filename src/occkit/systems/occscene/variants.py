@@ -73,7 +73,7 @@ def flat(place: Place) -> Recipe:
 
 def detached(place: Place) -> Recipe:
     """The mutual stage without gradients between the two: each sees what the other says, and nothing flows back."""
-    stage = MutualConfig(generation_teaches_perception=False, perception_teaches_generation=False)
+    stage = MutualConfig(generation_teaches_perception=False, perception_teaches_generation=0.0)
     return _instead(place, "detached", stage)
 
 
@@ -83,7 +83,7 @@ def text(place: Place) -> Recipe:
     It has the steps of stages 1 and 2 together, and perception learns from its estimates as in stage 2.
     """
     recipe = nano_mutual(place)
-    system = replace(nano_system(place, MutualConfig(perception_teaches_generation=False)), alignment=None)
+    system = replace(nano_system(place, MutualConfig(perception_teaches_generation=0.0)), alignment=None)
     steps = recipe.steps + nano_align(place).steps
     return replace(recipe, name=f"{recipe.name}_text", system=system, steps=steps, evaluate_every=steps)
 
