@@ -86,17 +86,18 @@ def test_a_scheduler_with_the_exact_prediction_ends_at_the_clean_image(name, con
     assert (noisy - clean).abs().max() < 0.12
 
 
-def test_levels_to_learn_from_are_uniform_or_in_the_middle():
-    """Of Beta(2, 2), `6 t (1 - t)`, half lies within 0.174 of the middle; the mean is that of the uniform one."""
+def test_levels_to_learn_from_are_uniform_in_the_middle_or_where_the_config_says():
+    """Of Beta(2, 2), `6 t (1 - t)`, half lies within 0.174 of the middle; the mean of Beta(a, b) is a / (a + b)."""
     torch.manual_seed(0)
-    drawn = {focus: NoiseSchedule(CosineNoiseConfig(focus=focus)).draw(20_000) for focus in (1.0, 2.0, 0.01)}
-    for steps in drawn.values():
+    foci = {(1.0, 1.0): 0.5, (2.0, 2.0): 0.5, (0.01, 0.01): 0.5, (3.0, 1.5): 2 / 3}
+    drawn = {focus: NoiseSchedule(CosineNoiseConfig(focus=focus)).draw(20_000) for focus in foci}
+    for focus, steps in drawn.items():
         assert steps.dtype == torch.int64
         assert 0 <= int(steps.min()) <= int(steps.max()) <= 999
-        assert float(steps.double().mean()) == pytest.approx(499.5, abs=12)
+        assert float(steps.double().mean()) == pytest.approx(1000 * foci[focus], abs=12)
     within = {focus: float(((steps - 499.5).abs() < 173.6).double().mean()) for focus, steps in drawn.items()}
-    assert within[1.0] == pytest.approx(0.347, abs=0.02)
-    assert within[2.0] == pytest.approx(0.5, abs=0.02)
+    assert within[1.0, 1.0] == pytest.approx(0.347, abs=0.02)
+    assert within[2.0, 2.0] == pytest.approx(0.5, abs=0.02)
 
 
 def test_what_cannot_be_sampled_is_named():
@@ -112,4 +113,4 @@ def test_what_cannot_be_sampled_is_named():
         CosineNoiseConfig(largest=1.0)
     for config in (LinearNoiseConfig, CosineNoiseConfig):
         with pytest.raises(ConfigError, match="focus > 0"):
-            config(focus=0.0)
+            config(focus=(2.0, 0.0))

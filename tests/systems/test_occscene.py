@@ -628,3 +628,15 @@ def test_rivals_differ_in_the_alignment_alone():
             assert replace(rival, name=own.name, system=own.system) == own
             sizes = [sum(p.numel() for p in r.system.build().denoiser.alignments.parameters()) for r in (own, rival)]
             assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+
+
+def test_the_generator_without_an_occupancy_learns_as_long_as_the_one_with_it():
+    for place in ("street", "room"):
+        aligned, mutual = recipes.nano_align(place), recipes.nano_mutual(place)
+        unaligned, text = variants.unaligned(place), variants.text(place)
+        assert replace(unaligned, name=aligned.name, system=aligned.system) == aligned
+        assert unaligned.system.noise == aligned.system.noise != mutual.system.noise
+        assert replace(text, name=mutual.name, system=mutual.system) == mutual
+        stage = replace(mutual.system.stage, perception_teaches_generation=0.0)
+        assert text.system == replace(mutual.system, stage=stage, alignment=None)
+        assert not list(unaligned.system.build().denoiser.alignments.parameters())

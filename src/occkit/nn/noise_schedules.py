@@ -41,12 +41,13 @@ class LinearNoiseConfig:
     """Variance of the last step."""
     predicts: Literal["noise", "velocity"] = "noise"
     """What the network predicts: e, or `sqrt(a) e - sqrt(1 - a) z_0`."""
-    focus: float = 1.0
-    """Training draws `t / T` from Beta(focus, focus): 1 is uniform; above, the middle levels, where scenes take shape,
-    come more often than those at which an image is all there, or nothing of it (ours)."""
+    focus: tuple[float, float] = (1.0, 1.0)
+    """Training draws `t / T` from this Beta distribution (ours): (1, 1) is uniform; of (2, 2) the middle levels, where
+    scenes take shape, come more often than those at which an image is all there, or nothing of it; of (3, 1.5) the
+    higher ones, at which a layout can still be told."""
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or not 0 < self.first <= self.last < 1 or not self.focus > 0:
+        if self.steps < 2 or not 0 < self.first <= self.last < 1 or not min(self.focus) > 0:
             raise ConfigError(f"LinearNoise: needs 2 steps, 0 < first <= last < 1 and focus > 0, got {self}")
 
     def variances(self) -> Float[Tensor, "t"]:
@@ -67,11 +68,11 @@ class CosineNoiseConfig:
     """Limit of a step's variance."""
     predicts: Literal["noise", "velocity"] = "velocity"
     """As in `LinearNoiseConfig`."""
-    focus: float = 1.0
+    focus: tuple[float, float] = (1.0, 1.0)
     """As in `LinearNoiseConfig`."""
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or self.offset < 0 or not 0 < self.largest < 1 or not self.focus > 0:
+        if self.steps < 2 or self.offset < 0 or not 0 < self.largest < 1 or not min(self.focus) > 0:
             raise ConfigError(f"CosineNoise: needs 2 steps, offset >= 0, 0 < largest < 1 and focus > 0, got {self}")
 
     def variances(self) -> Float[Tensor, "t"]:
@@ -98,9 +99,9 @@ class NoiseSchedule:
 
     def draw(self, count: int, device: torch.device | str | None = None) -> Int64[Tensor, "b"]:
         """Return steps to learn from, one a sample, drawn as the config says."""
-        if self.config.focus == 1.0:
+        if self.config.focus == (1.0, 1.0):
             return torch.randint(self.steps, (count,), device=device)
-        share = torch.distributions.Beta(self.config.focus, self.config.focus).sample((count,))
+        share = torch.distributions.Beta(*self.config.focus).sample((count,))
         return (self.steps * share).long().clamp(max=self.steps - 1).to(device)
 
     def signal_at(self, step: Int64[Tensor, "b"]) -> Float[Tensor, "b"]:

@@ -21,6 +21,7 @@ from occkit.systems.occscene.variants import (
     seeing,
     self_trained,
     text,
+    unaligned,
 )
 from occkit.training.claim import Claim, Difference, Line, World
 from occkit.training.evaluate_generation import Judging
@@ -116,6 +117,7 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
             "offline": partial(_few, offline),
             "offline_pseudo": partial(_few, offline_pseudo),
             "self_trained": partial(_few, self_trained),
+            "unaligned": partial(_few, unaligned),
             "text": partial(_few, text),
             "concat": partial(_few, concat),
             "attention": partial(_few, attention),
@@ -123,7 +125,7 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
     starts = dict.fromkeys(("mutual", "offline", "offline_pseudo"), ("align",))
     alone = ("further", "further_3", "augmented", "noised", "self_trained")
     starts |= dict.fromkeys(("denoiser", *alone), ("perception",))
-    starts |= dict.fromkeys(("align", "text", "concat", "attention"), ("denoiser",))
+    starts |= dict.fromkeys(("align", "unaligned", "concat", "attention"), ("denoiser",)) | {"text": ("unaligned",)}
     protocol = "occ3d" if place == "street" else "monoscene"
     return Claim(
         system=f"occscene{suffix}",

@@ -35,6 +35,8 @@ FRONT_GRID = VoxelGrid.from_range((0, -16, -1), (32, 16, 5.4), 0.8)
 """What lies ahead in 40 x 40 x 8 voxels of 0.8 m: the world's front-nano preset."""
 PIXEL_MEAN, PIXEL_SCALE = -0.2, 2.5
 """Of the world's pixels, streets and rooms alike, whose values of -1..1 have deviations of 0.37 and 0.46."""
+MIDDLE_LEVELS, LAYOUT_LEVELS = (2.0, 2.0), (3.0, 1.5)
+"""Noise levels that are learnt from: those of the middle, and higher ones for who learns to follow a layout."""
 _GROUPS = GroupNormConfig()
 _VOXELS = VoxelLossConfig(lovasz=0.0, semantic_affinity=1.0, geometric_affinity=1.0, mask_camera_in_training=False)
 _STREET_WORDS, _ROOM_WORDS = caption_words(), room_caption_words()
@@ -137,7 +139,7 @@ def nano_system(place: Place, stage: StageConfig, *, channels: int = 16) -> OccS
         perception=_perception(place, channels=channels, stride=(2, 2, 2) if street else (4, 4, 4)),
         prompts=WordPromptConfig(words=_STREET_WORDS if street else _ROOM_WORDS),
         codec=PixelCodecConfig(square=2, mean=PIXEL_MEAN, scale=PIXEL_SCALE),
-        noise=CosineNoiseConfig(focus=2.0),
+        noise=CosineNoiseConfig(focus=LAYOUT_LEVELS if isinstance(stage, AlignConfig) else MIDDLE_LEVELS),
         denoiser=DenoiserConfig(
             channels=(32, 48, 64),
             attention=(False, True, True),
@@ -145,6 +147,7 @@ def nano_system(place: Place, stage: StageConfig, *, channels: int = 16) -> OccS
             layers=1,
             text_width=64,
             norm_groups=16,
+            sites=(1, 2),
         ),
         alignment=DualAlignmentConfig(encoding=CameraEncodingConfig(near=near, far=far)),
         stage=stage,
@@ -170,18 +173,18 @@ def nano_of(place: Place, name: str, system: OccSceneConfig, *, steps: int, lr: 
 def nano_perception(place: Place) -> Recipe:
     """Stage 0, first half: perception on photographs."""
     system = nano_system(place, ApartConfig(generation=False))
-    return nano_of(place, "perception", system, steps=1200, lr=2e-3, batch_size=8)
+    return nano_of(place, "perception", system, steps=1200, lr=2e-3, batch_size=8 if place == "street" else 4)
 
 
 def nano_denoiser(place: Place) -> Recipe:
     """Stage 0, second half: the denoiser on photographs and their text; `--start` with a run of the first."""
     system = nano_system(place, ApartConfig(perception=False))
-    return nano_of(place, "denoiser", system, steps=6000, lr=2e-3, batch_size=8)
+    return nano_of(place, "denoiser", system, steps=4000, lr=2e-3, batch_size=8)
 
 
 def nano_align(place: Place) -> Recipe:
     """Stage 1: the denoiser learns to use an occupancy; `--start` with a run of `nano_denoiser`."""
-    return nano_of(place, "align", nano_system(place, AlignConfig()), steps=400, lr=5e-4)
+    return nano_of(place, "align", nano_system(place, AlignConfig()), steps=1500, lr=2e-3, batch_size=8)
 
 
 def nano_mutual(place: Place) -> Recipe:
@@ -263,12 +266,12 @@ def nano_surround_perception() -> Recipe:
 
 def nano_surround_denoiser() -> Recipe:
     """Stage 0 of it, second half: hours on two cores; `--start` with a run of the first."""
-    return _surround("nano_surround_denoiser", ApartConfig(perception=False), steps=6000, lr=2e-3)
+    return _surround("nano_surround_denoiser", ApartConfig(perception=False), steps=4000, lr=2e-3)
 
 
 def nano_surround_align() -> Recipe:
     """Stage 1 of it; `--start` with a run of stage 0."""
-    return _surround("nano_surround_align", AlignConfig(), steps=600, lr=5e-4)
+    return _surround("nano_surround_align", AlignConfig(), steps=1500, lr=2e-3)
 
 
 def nano_surround() -> Recipe:

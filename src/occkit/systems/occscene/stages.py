@@ -100,7 +100,7 @@ class ApartConfig:
 class AlignConfig:
     """Stage 1."""
 
-    sources: Sources = Sources(truth=0.25, clean=0.25, estimate=0.40, null=0.10)
+    sources: Sources = Sources(truth=0.30, clean=0.60, null=0.10)
     """Where the occupancy comes from."""
     drop_prompt: float = 0.1
     """Share of samples without their text."""

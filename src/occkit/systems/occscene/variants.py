@@ -14,7 +14,7 @@ from occkit.nn.alignment import (
     TokensConfig,
 )
 from occkit.systems.lift import MIRROR
-from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_system
+from occkit.systems.occscene.recipes import Place, nano_align, nano_mutual, nano_of, nano_perception, nano_system
 from occkit.systems.occscene.stages import AlignConfig, ApartConfig, MutualConfig, OfflineConfig, StageConfig
 from occkit.training.recipe import Recipe, RecipeFunction
 
@@ -27,7 +27,8 @@ def _instead(place: Place, name: str, stage: StageConfig, *, times: int = 1) -> 
 def reader(place: Place) -> Recipe:
     """Who judges drawings: perception alone, on photographs with all labels, wider than that of any arm."""
     system = nano_system(place, ApartConfig(generation=False), channels=24)
-    return nano_of(place, "reader", system, steps=1200, lr=1e-3, batch_size=8)
+    recipe = nano_perception(place)
+    return nano_of(place, "reader", system, steps=recipe.steps, lr=1e-3, batch_size=recipe.batch_size)
 
 
 def further(place: Place, *, times: int = 1) -> Recipe:
@@ -77,15 +78,23 @@ def detached(place: Place) -> Recipe:
     return _instead(place, "detached", stage)
 
 
-def text(place: Place) -> Recipe:
-    """From stage 0 on: a denoiser that never sees an occupancy nor what perception says of its estimates.
+def unaligned(place: Place) -> Recipe:
+    """Instead of stage 1: the denoiser learns on without an occupancy, at the same noise levels and for as many steps.
 
-    It has the steps of stages 1 and 2 together, and perception learns from its estimates as in stage 2.
+    Its text encoder learns on, too.
+    """
+    recipe, aligned = nano_align(place), nano_system(place, AlignConfig())
+    system = replace(aligned, stage=ApartConfig(perception=False), alignment=None)
+    return replace(recipe, name=f"{recipe.name}_unaligned", system=system)
+
+
+def text(place: Place) -> Recipe:
+    """Instead of stage 2, after `unaligned`: the denoiser never sees an occupancy, nor what perception says of its
+    estimates, from which perception learns as in stage 2.
     """
     recipe = nano_mutual(place)
     system = replace(nano_system(place, MutualConfig(perception_teaches_generation=0.0)), alignment=None)
-    steps = recipe.steps + nano_align(place).steps
-    return replace(recipe, name=f"{recipe.name}_text", system=system, steps=steps, evaluate_every=steps)
+    return replace(recipe, name=f"{recipe.name}_text", system=system)
 
 
 def aligned_by(place: Place, name: str, alignment: AlignmentConfig) -> Recipe:
@@ -102,7 +111,7 @@ further_3 = partial(further, times=3)
 """Perception alone for three times the steps."""
 offline_pseudo = partial(offline, labels="pseudo")
 """Scenes drawn from text alone, labelled by perception as it was."""
-concat = partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig(hidden=194))
+concat = partial(aligned_by, name="concat", alignment=ConcatAlignmentConfig(hidden=190))
 """Occupancy beside the latent; as many parameters as the dual alignment, within 1 %."""
 attention = partial(aligned_by, name="attention", alignment=CrossAttentionAlignmentConfig())
 """The latent asks the occupancy."""
@@ -136,6 +145,7 @@ nano_street_offline_pseudo, nano_room_offline_pseudo = _named(offline_pseudo)
 nano_street_self_trained, nano_room_self_trained = _named(self_trained)
 nano_street_flat, nano_room_flat = _named(flat)
 nano_street_detached, nano_room_detached = _named(detached)
+nano_street_unaligned, nano_room_unaligned = _named(unaligned)
 nano_street_text, nano_room_text = _named(text)
 nano_street_align_concat, nano_room_align_concat = _named(concat)
 nano_street_align_attention, nano_room_align_attention = _named(attention)
