@@ -640,3 +640,34 @@ def test_the_generator_without_an_occupancy_learns_as_long_as_the_one_with_it():
         stage = replace(mutual.system.stage, perception_teaches_generation=0.0)
         assert text.system == replace(mutual.system, stage=stage, alignment=None)
         assert not list(unaligned.system.build().denoiser.alignments.parameters())
+
+
+def test_estimates_are_compared_by_what_is_known_of_the_occupancy(batch):
+    model = build(MutualConfig()).eval()
+    untrained = model.estimation_errors(batch, seeds=(3, 4))
+    assert untrained.shape == (2,)
+    assert torch.equal(untrained, model.estimation_errors(batch, seeds=(3, 4), told=True)), "alignments add nothing yet"
+    awaken(model)
+    read, told = (model.estimation_errors(batch, seeds=(3, 4), told=told) for told in (False, True))
+    assert torch.equal(read, model.estimation_errors(batch, seeds=(3, 4)))
+    assert not torch.equal(read, told)
+    other = replace(batch, occupancy=replace(batch.occupancy, semantics=batch.occupancy.semantics.flip(0)))
+    assert torch.equal(read, model.estimation_errors(other, seeds=(3, 4))), "who reads is shown no label"
+    assert not torch.equal(told, model.estimation_errors(other, seeds=(3, 4), told=True))
+    assert not torch.equal(read, model.estimation_errors(batch, seeds=(3, 5)))
+    second = model.estimation_errors(batch.take([1]), seeds=(4,))
+    assert torch.allclose(second, read[1:], rtol=1e-4)
+
+
+def test_who_knows_the_noise_has_no_error(batch, monkeypatch):
+    model = build(MutualConfig(), alignment=None).eval()
+    times = model.config.clip.num_frames
+    images = signed_images(batch.images[:, :times].flatten(1, 2))
+    clean = model.codec.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+    def knows(noisy, step, text, **others):
+        kept, added = model.schedule._factors(step, noisy)
+        return model.schedule.target(clean, (noisy - kept * clean) / added, step)
+
+    monkeypatch.setattr(model.denoiser, "forward", knows)
+    assert model.estimation_errors(batch, seeds=(0, 1)).max() < 1e-6

@@ -56,6 +56,10 @@ class Photographer(torch.nn.Module):
         images = images[:, :1].expand_as(images) if self.stops else images
         return (images // 20 if self.dark else images), torch.stack([s.occupancy.semantics for s in samples])
 
+    def estimation_errors(self, batch, *, seeds, told):
+        assert seeds == [self.asked[-batch.size + i][3] for i in range(batch.size)]
+        return torch.tensor([1.0 + told] * batch.size)
+
 
 class Reader(torch.nn.Module):
     """Reads in an image the label of the photograph that it is, and nothing in any other image."""
@@ -175,7 +179,8 @@ def test_photographs_are_the_best_drawings(world, tmp_path):
     assert found["diversity"] == found["diversity_of_photographs"]
     assert [ask[1:] for ask in model.asked] == [(32, 3, 9 + i, 1.5) for i in range(6)]
     assert model.told == [None]
-    judged(world, model, reader, tmp_path, told=True)
+    assert found["error"] == 1.0
+    assert judged(world, model, reader, tmp_path, told=True)["error"] == 2.0
     labels = torch.stack([held_out.spread(6).sample(i).occupancy.semantics for i in range(6)])
     assert torch.equal(model.told[1].semantics, labels), "drawn for the labels of the frames whose text is drawn"
     worse = judged(world, Photographer(held_out, dark=True), reader, tmp_path)
@@ -321,9 +326,9 @@ def test_the_claims_name_what_their_arms_have(make):
     found = make()
     for line in found.lines:
         assert isinstance(line, Difference)
-        if line.metric.startswith("drawn."):
+        if line.metric.startswith(("drawn.", "told.")):
             assert {line.arm, line.baseline} <= set(found.judging.arms)
-    assert found.judging is None or found.judging.told == ("mutual",)
+    assert found.judging is None or found.judging.told == ("mutual", "align", "concat", "attention")
     for recipe in (arm() for arm in found.arms.values()):
         assert recipe.protocols == found.protocols
         words = recipe.system.prompts.words

@@ -21,7 +21,7 @@ _WIDTH = 7.2
 _MINUS = "\u2212"
 _ACROSS = 3
 """Panels of scores in a row."""
-_DISTANCES = ("frechet", "kernel", "nearest", "diversity")
+_DISTANCES = ("frechet", "kernel", "nearest", "diversity", "error")
 _AS_THEY_ARE = ("cost.", *(f"{kind}.{name}" for kind in ("drawn", "told") for name in _DISTANCES))
 """Beginnings of metrics that are no fractions."""
 _KEYS = ("claim", "seeds", "scores", "pass_lines")

@@ -71,6 +71,8 @@ class _Scenes:
     """The same against the labels of the frames: how much of the layout the text alone says."""
     warps: list[tuple[float, float]]
     """Warp error of each drawn clip by its own occupancy, and of its photographs by the label."""
+    errors: list[float]
+    """`DrawsScenes.estimation_errors` of the photographs."""
 
 
 def evaluate_generation(
@@ -106,7 +108,8 @@ def evaluate_generation(
         `warp_of_photographs`, the mean `warp_error` by what was drawn with them and by the labels; `words` and
         `words_of_photographs` (0.5 is chance); `numbers` and `numbers_of_photographs`, the same of two or more, three
         or more, ... of a thing among texts that have one of it, if these differ; `consistency` and `layout`, mIoU of
-        what is read in the images against what was drawn with them, and against the frames' labels.
+        what is read in the images against what was drawn with them, and against the frames' labels; `error`, the mean
+        of `DrawsScenes.estimation_errors`.
 
     Raises:
         ConfigError: if the model does not draw.
@@ -133,6 +136,7 @@ def evaluate_generation(
         **_agreement(judge, real, scenes.captions, "_of_photographs"),
         "consistency": _miou(scenes.consistent, protocol),
         "layout": _miou(scenes.labelled, protocol),
+        "error": float(np.mean(scenes.errors)),
     }
 
 
@@ -199,21 +203,25 @@ def _draw(
     seed: int,
 ) -> _Scenes:
     consistent, labelled = (Evaluator((protocol,), mask="none") for _ in range(2))
-    scenes = _Scenes(photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled, warps=[])
+    scenes = _Scenes(
+        photographs=[], drawn=[], captions=[], consistent=consistent, labelled=labelled, warps=[], errors=[]
+    )
     for indices in torch.arange(len(dataset)).split(_DRAWN_AT_ONCE):
         samples = [dataset.sample(int(index)) for index in indices]
         captions = [_caption(sample, dataset) for sample in samples]
         batch = collate(samples)
         if batch.occupancy is None:
             raise DataError(dataset.root, f"a frame of {batch.tokens} has no label", "judge frames that have one")
+        seeds = [seed + int(index) for index in indices]
         images, semantics = model.draw(
             captions,
             batch.cameras,
             steps=config.steps,
-            seeds=[seed + int(index) for index in indices],
+            seeds=seeds,
             guidance=config.guidance,
             occupancy=batch.occupancy if told else None,
         )
+        scenes.errors.extend(model.estimation_errors(batch, seeds=seeds, told=told).tolist())
         for i, sample in enumerate(samples):
             read = _read(reader, sample, images[i])
             drawn = Occupancy(semantics=semantics[i].cpu(), grid=sample.grid, taxonomy=sample.taxonomy)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, cast, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from occkit.errors import ConfigError
@@ -120,6 +121,20 @@ class DrawsScenes(Protocol):
 
         Returns:
             Images `[b, t, n, 3, h, w]` and ids `[b, x, y, z]` of the present frames, uint8.
+        """
+        ...
+
+    def estimation_errors(self, batch: Batch, *, seeds: Sequence[int], told: bool = False) -> Float[Tensor, "b"]:
+        """Take noise off the images of a batch, and return how far what is left lies from them; unlike distances of
+        drawings, hardly a matter of chance.
+
+        Args:
+            batch: photographs, with their texts and labels.
+            seeds: what decides the noise of each.
+            told: show the method the label; it otherwise knows of the occupancy what it does in drawing.
+
+        Returns:
+            The mean squared error of each sample, in units of what is denoised.
         """
         ...
 

@@ -34,7 +34,11 @@ WORLDS = {
 """Streets and rooms to learn from, four fifths of them; their variety counts, not how long each drive is."""
 LABELLED = 100
 """Frames whose labels are shown, half of each step's; the others have text and LiDAR depth only."""
-_JUDGING = Judging(reader="reader", arms=("mutual", "text", "align", "concat", "attention"), told=("mutual",))
+_JUDGING = Judging(
+    reader="reader",
+    arms=("mutual", "text", "align", "concat", "attention"),
+    told=("mutual", "align", "concat", "attention"),
+)
 
 
 def _few(make: Callable[[Place], Recipe], place: Place, *, part: int = 1) -> Recipe:
@@ -76,6 +80,7 @@ def effects() -> Claim:
     arms = {name: whole.arms[name] for name in ("reader", "perception", "denoiser", "align", "mutual")}
     further_arms = {"flat": flat, "detached": detached, "control": control, "seeing": seeing}
     arms |= {name: partial(_few, make, "street") for name, make in further_arms.items()}
+    drawn = tuple(name for name in arms if name not in ("reader", "perception", "denoiser"))
     miou = "occ3d.miou"
     return replace(
         whole,
@@ -90,12 +95,11 @@ def effects() -> Claim:
         | dict.fromkeys(("mutual", "flat", "detached"), ("align",)),
         lines=(
             *(Difference(arm="mutual", baseline=other, metric=miou) for other in ("flat", "detached")),
+            Difference(arm="control", baseline="align", metric="told.error"),
             Difference(arm="control", baseline="align", metric="drawn.kernel"),
             Difference(arm="align", baseline="control", metric="drawn.consistency"),
         ),
-        judging=replace(
-            _JUDGING, arms=tuple(name for name in arms if name not in ("reader", "perception", "denoiser"))
-        ),
+        judging=replace(_JUDGING, arms=drawn, told=drawn),
     )
 
 
@@ -169,6 +173,7 @@ def _lines(protocol: str, *, short: bool) -> tuple[Line, ...]:
             Difference(arm=first, baseline=second, metric=metric)
             for rival in ("concat", "attention")
             for first, second, metric in (
+                (rival, "align", "told.error"),
                 (rival, "align", "drawn.kernel"),
                 ("align", rival, "drawn.consistency"),
             )

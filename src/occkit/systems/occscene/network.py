@@ -49,6 +49,8 @@ from occkit.training.start import load_fitting, newest_weights
 from occkit.training.system import SystemConfig, build_system, conditional_parameters, losses, predict
 
 _ALIGNMENTS = "denoiser.alignments."
+_COMPARED_AT = (0.2, 0.4, 0.6, 0.8, 0.95)
+"""Shares of all noise levels at which estimates are compared with what they estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,6 +401,38 @@ class OccScene(nn.Module):
         known = None if occupancy is None else label_volumes(occupancy, self.taxonomy, self.config.clip)
         drawn = generate_batch(self, prompts, cameras, sampling=sampling, seeds=seeds, occupancy=known)
         return torch.stack([one.images for one in drawn]), torch.stack([one.semantics[0] for one in drawn])
+
+    @torch.no_grad()
+    def estimation_errors(self, batch: Batch, *, seeds: Sequence[int], told: bool = False) -> Float[Tensor, "b"]:
+        """Return how far the estimates of noised images lie from them; see `training.system.DrawsScenes`.
+
+        Mean squared error of `z_0`, averaged over noise levels from 20 % to 95 %. The occupancy, if there is a way for
+        it to come in, is what perception reads in a first estimate, as in training, or the label.
+
+        Raises:
+            ConfigError: as `loss`.
+        """
+        batch = batch.to(next(self.parameters()).device)
+        self._check(batch)
+        times, views = self.config.clip.num_frames, views_of(batch.cameras, self.config.clip)
+        images = signed_images(batch.images[:, :times].flatten(1, 2))
+        clean = self.codec.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        text, present = self.prompts(list(self._texts(batch))), torch.ones_like(clean[:, 0, 0, 0, 0], dtype=torch.bool)
+        found = clean.new_zeros(batch.size)
+        for share in _COMPARED_AT:
+            step = torch.full((batch.size,), round(share * self.schedule.steps) - 1, device=clean.device)
+            noise = torch.stack([torch.randn(clean.shape[1:], generator=one) for one in generators]).to(clean)
+            noisy, shown = self.schedule.add_noise(clean, noise, step), None
+            if told and batch.occupancy is not None:
+                shown = label_volumes(batch.occupancy, self.taxonomy, self.config.clip)
+            elif self.config.alignment is not None:
+                imagined = self._imagine(noisy, step, text, views, direct=False)
+                seen = perceived(with_images(batch, imagined, self.schedule.level(step)), self.config.clip)
+                shown = self._volumes(predict(self.perception, seen).logits)
+            guess = self.denoiser(noisy, step, text, num_times=times, occupancy=shown, views=views, present=present)
+            found += (self.schedule.estimate(guess, noisy, step) - clean).square().flatten(1).mean(dim=1)
+        return found / len(_COMPARED_AT)
 
     def start_from(self, folder: Path) -> tuple[str, ...]:
         """Take over a run of this system, a run of the perception network, or a folder of Stable Diffusion.

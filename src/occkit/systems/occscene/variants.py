@@ -85,7 +85,7 @@ def unaligned(place: Place) -> Recipe:
     """
     recipe, aligned = nano_align(place), nano_system(place, AlignConfig())
     system = replace(aligned, stage=ApartConfig(perception=False), alignment=None)
-    return replace(recipe, name=f"{recipe.name}_unaligned", system=system)
+    return replace(recipe, name=f"occscene.nano_{place}_unaligned", system=system)
 
 
 def text(place: Place) -> Recipe:
