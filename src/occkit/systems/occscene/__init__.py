@@ -55,6 +55,7 @@ from occkit.systems.occscene.variants import (
     nano_room_reader,
     nano_room_self_trained,
     nano_room_text,
+    nano_room_unaligned,
     nano_street_align_attention,
     nano_street_align_concat,
     nano_street_augmented,
@@ -68,6 +69,7 @@ from occkit.systems.occscene.variants import (
     nano_street_reader,
     nano_street_self_trained,
     nano_street_text,
+    nano_street_unaligned,
 )
 
 __all__ = [
@@ -105,6 +107,7 @@ __all__ = [
     "nano_room_reader",
     "nano_room_self_trained",
     "nano_room_text",
+    "nano_room_unaligned",
     "nano_street",
     "nano_street_align",
     "nano_street_align_attention",
@@ -123,6 +126,7 @@ __all__ = [
     "nano_street_reader",
     "nano_street_self_trained",
     "nano_street_text",
+    "nano_street_unaligned",
     "nano_surround",
     "nano_surround_align",
     "nano_surround_denoiser",
