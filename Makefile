@@ -17,7 +17,7 @@ demo: .venv/core
 	$(BIN)/occkit demo --out demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev
 	$(BIN)/ruff check .

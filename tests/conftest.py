@@ -16,6 +16,27 @@ from jaxtyping import install_import_hook
 CHECKED = ("occkit.geometry", "occkit.samples", "occkit.losses", "occkit.nn")
 install_import_hook(CHECKED, "shape_checker.check")
 
+_LONGEST = (
+    "test_examples.py",
+    "export/test_systems.py",
+    "labels/test_factory_on_ray.py",
+    "training/test_evaluate_generation.py",
+    "training/test_spread.py",
+    "cli/test_label.py",
+    "test_own_car.py",
+    "cli/test_demo.py",
+    "systems/test_contract.py",
+    "cli/test_generate_command.py",
+)
+"""Files that take a minute or more. They come first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; each stays in one piece."""
+    tests = Path(__file__).parent
+    ranks = {tests / name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
 
 @pytest.fixture(scope="session")
 def real_frame() -> Path:

@@ -1,5 +1,7 @@
 """Every system's inference path says the same as ONNX, on the rig that was traced and on another one."""
 
+from functools import partial
+
 import onnx
 import pytest
 import torch
@@ -17,6 +19,7 @@ from occkit.export import (
     trace,
     with_batch,
 )
+from occkit.geometry.cameras import undistort
 from occkit.samples import collate
 from occkit.taxonomy import TAXONOMIES
 from occkit.training.recipe import load_recipe
@@ -36,8 +39,10 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_system_and_its_file_say_the_same(name, make_sample):
+def test_a_system_and_its_file_say_the_same(name, make_sample, monkeypatch):
     recipe, options = load_recipe(name), RECIPES[name]
+    # A graph repeats the steps that invert a lens: four of them show what twenty do, in a third of the time.
+    monkeypatch.setattr("occkit.geometry.cameras.undistort", partial(undistort, iterations=4))
     torch.manual_seed(0)
     system = build_system(recipe.system).eval()
     batch = collate(

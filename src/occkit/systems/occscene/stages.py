@@ -131,7 +131,7 @@ class MutualConfig:
     """Let the denoiser's loss flow through the alignments into perception."""
     perception_teaches_generation: float = 0.03
     """How much of the gradient of perception's losses flows through the estimate into the denoiser: estimates that can
-    be read. At 1 it is 35 times that of the denoiser's own loss in the small recipes, and spoils what is drawn."""
+    be read. At 1 it is tens of times that of the denoiser's own loss in the small recipes, and spoils what is drawn."""
     readable: float = 0.1
     """They do where `a_t` is at least this; below, an estimate is a blur."""
     train_alignment: bool = True
