@@ -99,7 +99,7 @@ def effects() -> Claim:
             Difference(arm="control", baseline="align", metric="drawn.kernel"),
             Difference(arm="align", baseline="control", metric="drawn.consistency"),
         ),
-        judging=replace(_JUDGING, arms=drawn, told=drawn),
+        judging=replace(_JUDGING, arms=drawn, told=("mutual", "align", "control", "seeing")),
     )
 
 

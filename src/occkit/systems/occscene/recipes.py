@@ -171,7 +171,7 @@ def nano_of(place: Place, name: str, system: OccSceneConfig, *, steps: int, lr: 
 
 
 def nano_perception(place: Place) -> Recipe:
-    """Stage 0, first half: perception on photographs."""
+    """Stage 0, first half: perception on photographs; in rooms half as many a step, for ten times the voxels each."""
     system = nano_system(place, ApartConfig(generation=False))
     return nano_of(place, "perception", system, steps=1200, lr=2e-3, batch_size=8 if place == "street" else 4)
 
