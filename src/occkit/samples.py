@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -321,6 +322,18 @@ class Prediction:
         """Return what is said about some of the samples, without a rendering, whose rays belong to all."""
         index = torch.tensor(list(rows), dtype=torch.int64, device=self.logits.device)
         return replace(self, rendering=None).map(lambda tensor: tensor[index])
+
+    def unbind(self) -> tuple["Prediction", ...]:
+        """Return what `take` does of each sample alone; the gradients of all become one tensor only once."""
+        pieces: dict[int, tuple[Tensor, ...]] = {}
+
+        def piece(tensor: Tensor, row: int) -> Tensor:
+            if id(tensor) not in pieces:
+                pieces[id(tensor)] = tensor.split(1)
+            return pieces[id(tensor)][row]
+
+        alone = replace(self, rendering=None)
+        return tuple(alone.map(partial(piece, row=row)) for row in range(len(self.logits)))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Prediction":
         """Return a copy whose tensors went through `function`."""

@@ -50,7 +50,9 @@ DEPTHS = torch.tensor([[1.5], [3.5], [5.5]])
 def test_a_wall_at_five_metres_is_in_the_bin_of_five_metres():
     """The wall fills x 5..6; the three columns of pixels look 2/3 of the depth to the left, ahead, and to the right."""
     wall = volume((13, slice(None), slice(None)))
-    ahead, left, turned = lift_frustum(wall, views((0.0, math.pi / 2, math.pi / 4)), GRID, DEPTHS, (1, 3))[0, :, 0]
+    ahead, left, turned = lift_frustum(wall.unbind(), views((0.0, math.pi / 2, math.pi / 4)), GRID, DEPTHS, (1, 3))[
+        0, :, 0
+    ]
     # Ahead, depth is x: 5.5 m is the middle of the wall.
     assert ahead[:, 0].tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
     # A camera that looks left could see it in its right column alone, which reaches x = 5.5 * 2/3 = 3.7 m: not there.
@@ -62,7 +64,7 @@ def test_a_wall_at_five_metres_is_in_the_bin_of_five_metres():
 
 def test_rows_are_heights_and_columns_go_to_the_right():
     post = volume((13, 10, 2))  # x 5..6, y 2..3 (left), z 0..1
-    (seen,) = lift_frustum(post, views(), GRID, torch.tensor([[5.5]]), (11, 11))[0, :, 0, 0]
+    (seen,) = lift_frustum(post.unbind(), views(), GRID, torch.tensor([[5.5]]), (11, 11))[0, :, 0, 0]
     # u = 0.5 - 0.5 * 2.5 / 5.5, v = 0.5 - 0.5 * 0.5 / 5.5: pixels (3.0, 5.0) of 11.
     row, column = divmod(int(seen.argmax()), 11)
     assert (row, column) in ((4, 2), (4, 3), (5, 2), (5, 3))
@@ -72,7 +74,7 @@ def test_rows_are_heights_and_columns_go_to_the_right():
 
 def test_a_view_looks_at_the_volume_of_its_time():
     volumes = torch.stack([volume((13, slice(None), slice(None)))[:, 0], volume()[:, 0]], dim=1)
-    lifted = lift_frustum(volumes, views((0.0,) * 3, times=(1, 0, 1)), GRID, DEPTHS, (1, 1))[0, :, 0, :, 0, 0]
+    lifted = lift_frustum(volumes.unbind(), views((0.0,) * 3, times=(1, 0, 1)), GRID, DEPTHS, (1, 1))[0, :, 0, :, 0, 0]
     assert lifted.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
@@ -83,13 +85,13 @@ def test_a_camera_that_moves_with_the_world_sees_the_same():
     inner[:, :, 4:12, 4:12] = world[:, :, 4:12, 4:12]
     shift = (2, -1, 0)
     moved = inner.roll(shift, dims=(2, 3, 4))
-    here = lift_frustum(inner, views((0.7,), at=(0.2, 0.1, 0.3)), GRID, DEPTHS, (4, 5))
-    there = lift_frustum(moved, views((0.7,), at=(2.2, -0.9, 0.3)), GRID, DEPTHS, (4, 5))
+    here = lift_frustum(inner.unbind(), views((0.7,), at=(0.2, 0.1, 0.3)), GRID, DEPTHS, (4, 5))
+    there = lift_frustum(moved.unbind(), views((0.7,), at=(2.2, -0.9, 0.3)), GRID, DEPTHS, (4, 5))
     assert torch.allclose(here, there, atol=1e-5)
     assert here.abs().sum() > 0
     # A quarter turn of both.
     turned = inner.rot90(1, dims=(2, 3))
-    around = lift_frustum(turned, views((0.7 + math.pi / 2,), at=(-0.1, 0.2, 0.3)), GRID, DEPTHS, (4, 5))
+    around = lift_frustum(turned.unbind(), views((0.7 + math.pi / 2,), at=(-0.1, 0.2, 0.3)), GRID, DEPTHS, (4, 5))
     assert torch.allclose(here, around, atol=1e-5)
 
 
@@ -98,22 +100,24 @@ def test_voxels_of_any_edges_are_read_where_they_are():
     post = torch.zeros(1, 1, *flat.shape, 1)
     post[0, 0, 2, 1, 4] = 1  # x 4..6, y -4..0, z 0..0.5: the middle is 5 m ahead, 2 m to the right, 0.25 m up
     for depth, at, there in ((5.0, (0.0, -2.0, 0.25), 1), (2.5, (2.5, -2.0, 0.25), 1), (2.5, (0.0, -2.0, 0.25), 0)):
-        assert lift_frustum(post, views(at=at), flat, torch.tensor([[depth]]), (1, 1)).item() == there
+        assert lift_frustum(post.unbind(), views(at=at), flat, torch.tensor([[depth]]), (1, 1)).item() == there
     # Half a voxel off along each axis in turn.
     for off in ((1.0, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, 0.0, 0.25)):
         at = tuple(a + b for a, b in zip((2.5, -2.0, 0.25), off, strict=True))
-        assert lift_frustum(post, views(at=at), flat, torch.tensor([[2.5]]), (1, 1)).item() == pytest.approx(0.5)
+        assert lift_frustum(post.unbind(), views(at=at), flat, torch.tensor([[2.5]]), (1, 1)).item() == pytest.approx(
+            0.5
+        )
 
 
 def test_outside_of_the_grid_is_nothing():
     full = torch.ones(1, 1, *GRID.shape, 1)
-    lifted = lift_frustum(full, views(), GRID, torch.tensor([[7.4], [8.0], [9.0]]), (1, 1)).flatten()
+    lifted = lift_frustum(full.unbind(), views(), GRID, torch.tensor([[7.4], [8.0], [9.0]]), (1, 1)).flatten()
     assert lifted.tolist() == pytest.approx([1, 0.5, 0])
 
 
 def test_a_bin_is_the_mean_of_its_samples():
     wall = volume((13, slice(None), slice(None)))
-    both = lift_frustum(wall, views(), GRID, torch.tensor([[1.5, 5.5], [5.5, 5.5]]), (1, 1)).flatten()
+    both = lift_frustum(wall.unbind(), views(), GRID, torch.tensor([[1.5, 5.5], [5.5, 5.5]]), (1, 1)).flatten()
     assert both.tolist() == [0.5, 1]
 
 

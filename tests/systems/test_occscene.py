@@ -11,7 +11,7 @@ from occkit.geometry import invert_pose
 from occkit.nn.alignment import ConcatAlignmentConfig
 from occkit.nn.image_codecs import PixelCodecConfig, VaeCodecConfig
 from occkit.nn.noise_level import HearsNoise
-from occkit.samples import Batch, Occupancy, collate
+from occkit.samples import Batch, Occupancy, Prediction, collate
 from occkit.systems import monoscene, occscene
 from occkit.systems.cigocc.variants import with_levels
 from occkit.systems.lift import LiftConfig
@@ -375,6 +375,27 @@ def test_views_of_each_frame_see_what_the_batch_sees(batch):
     assert torch.allclose(frames.cameras.ego_from_camera[1, 0], cameras.ego_from_camera[0, 0], atol=1e-5), (
         "mounted alike"
     )
+
+
+def test_what_is_said_of_each_sample_alone_teaches_the_same(batch):
+    shared = torch.randn(2, 5, requires_grad=True)
+    volume = shared[:, :, None, None, None].expand(-1, -1, *batch.grid.shape)
+    whole = Prediction(
+        logits=volume,
+        features=volume,
+        depth_logits=shared[:, None, :, None, None],
+        grid=batch.grid,
+        taxonomy=batch.taxonomy,
+    )
+    values = []
+    for alone in (whole.unbind(), [whole.take([row]) for row in range(2)]):
+        gradient = torch.zeros(())
+        for row, one in enumerate(alone):
+            assert one.depth_logits is not None
+            gradient = gradient + (row + 1) * (one.logits.square().sum() + one.depth_logits.sin().sum())
+        values.append(torch.autograd.grad(gradient, shared, retain_graph=True)[0])
+    assert torch.allclose(*values)
+    assert values[0].abs().min() > 0
 
 
 def test_samples_are_taken_out_of_a_batch(batch):

@@ -70,6 +70,7 @@ def test_kernels_go_by_muon_and_the_rest_as_under_adamw() -> None:
             {"params": [p for p in other.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ],
         lr=1e-2,
+        fused=True,
     )
     for model, optimizer in ((one, mixed), (other, plain)):
         x = torch.randn(16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -103,3 +104,19 @@ def test_the_schedule_scales_both_rules() -> None:
     assert rates == {False: pytest.approx(5e-3), True: pytest.approx(0.025)}
     with pytest.raises(ConfigError, match="muon_lr must be positive"):
         OptimConfig(muon_lr=0.0)
+
+
+def test_a_step_whose_gradients_overflowed_is_skipped_whole() -> None:
+    """With 16-bit gradients; a fused AdamW would skip it by itself, and Muon's kernels would become infinite."""
+    model = network()
+    optimizer = CONFIG.build(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for factor, moves in ((float("inf"), False), (1.0, True)):
+        optimizer.zero_grad()
+        scaler.scale(factor * model(torch.ones(1, 3, 4, 4)).square().mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        for name, tensor in model.state_dict().items():
+            assert torch.isfinite(tensor).all(), name
+            assert torch.equal(tensor, before[name]) is not moves, name

@@ -4,7 +4,7 @@ The first half of OccScene's dual alignment, and what all its rivals start from 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,25 +137,26 @@ class CameraEncoding(nn.Module):
         """
         self._check(occupancy, views)
         if present is None or bool(present.all()):
-            return self._encode(occupancy, views, size)
+            return self._encode(occupancy.unbind(), views, size)
         rows = present.nonzero()[:, 0]
         shape = (len(present), len(views.times), self.config.channels, self.config.depths, *size)
         encoded = self.null[:, None, None, None].expand(shape)
         if len(rows) == 0:
             return encoded
-        known = self._encode(occupancy[rows], views.map(lambda of_views: of_views[rows]), size)
+        volumes = occupancy.unbind()  # not copied
+        known = self._encode([volumes[row] for row in rows.tolist()], views.map(lambda of_views: of_views[rows]), size)
         return encoded.to(known.dtype).index_copy(0, rows, known)
 
     def _encode(
-        self, occupancy: Float[Tensor, "b t k x y z"], views: Views, size: tuple[int, int]
+        self, occupancy: Sequence[Float[Tensor, "t k x y z"]], views: Views, size: tuple[int, int]
     ) -> Float[Tensor, "b v c d h w"]:
         """Return what each view has in front of it, all of it known."""
-        volumes = occupancy.movedim(2, -1)  # [b, t, x, y, z, k]
+        volumes = [of_times.movedim(1, -1) for of_times in occupancy]
         # Reading and embedding are both linear and may change places: there are fewer points than voxels to embed.
         if self.config.lift == "frustum":
             lifted = lift_frustum(volumes, views, self.grid, self.depths, size)
         else:
-            lifted = lift_resized(volumes, views, self.config.depths, size)
+            lifted = lift_resized(torch.stack(volumes), views, self.config.depths, size)
         embedded = self.embed(lifted.movedim(2, -1)).movedim(-1, 2)
         straight = self.deform(embedded.flatten(0, 1)).unflatten(0, embedded.shape[:2])
         if self.camera is None:
@@ -239,7 +240,7 @@ def describe_views(views: Views, scale: float) -> Float[Tensor, "b v 16"]:
 
 
 def lift_frustum(
-    volumes: Float[Tensor, "b t x y z c"],
+    volumes: Sequence[Float[Tensor, "t x y z c"]],
     views: Views,
     grid: VoxelGrid,
     depths: Float[Tensor, "d s"],
@@ -248,7 +249,7 @@ def lift_frustum(
     """Read volumes along the rays of each view's pixels: the mean of trilinear samples at the depths of each bin.
 
     Args:
-        volumes: one a time.
+        volumes: of each sample, one a time.
         views: who looks where, and at which volume.
         grid: of the volumes; outside of it there is nothing (0).
         depths: z-depths of the samples in each bin, metres.
@@ -264,10 +265,10 @@ def lift_frustum(
     places = origin + depths.to(slope)[:, None, :, None] * slope  # [b, v, d, h w, s, 3]
     lifted = [
         _read(of_times[time], places[b, v])
-        for b, of_times in enumerate(each.unbind() for each in volumes.unbind())  # whose gradient is made once
+        for b, of_times in enumerate(each.unbind() for each in volumes)  # whose gradient is made once
         for v, time in enumerate(views.times)
     ]
-    shape = (volumes.shape[0], len(views.times), depths.shape[0], height, width)
+    shape = (len(volumes), len(views.times), depths.shape[0], height, width)
     return torch.stack(lifted).reshape(*shape, -1).movedim(-1, 2)
 
 

@@ -161,7 +161,7 @@ class Denoiser(nn.Module):
         text: dict[str, Any] = {"encoder_hidden_states": told.states, "encoder_attention_mask": _bias(told, sample)}
         level = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=step.repeat_interleave(count)))
 
-        if occupancy is not None:
+        if occupancy is not None and (present is None or bool(present.any())):
             # Classes last in memory, as each of the alignments reads them, is turned around once and not by each.
             occupancy = occupancy.movedim(2, -1).contiguous().movedim(-1, 2)
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -23,11 +24,15 @@ class Ema:
     def update(self, module: nn.Module) -> None:
         """Take the module's present state into the average."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        average, present = [], []
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - decay)
+                average.append(self.average[name])
+                present.append(tensor)
             else:
                 self.average[name].copy_(tensor)
+        if average:
+            get_ema_multi_avg_fn(decay)(average, present, self.num_updates)  # all at once: small models have many
         self.num_updates += 1
 
     def load(self, average: dict[str, Tensor], num_updates: int) -> None:

@@ -8,7 +8,7 @@ Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks"
 two-dimensional parameters only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -53,8 +53,13 @@ class MuonAdamW(AdamW):
 
     Of those groups, `lr` is the size of a step in units of orthogonal matrices (0.02 is usual), scaled by
     `sqrt(max(1, n / m))` for `n` output channels of `m` weights each; `muon_momentum` is that of Nesterov's rule, and
-    weight decay is decoupled.
+    weight decay is decoupled. AdamW's part is torch's fused one.
     """
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, betas: tuple[float, float]) -> None:
+        super().__init__(params, betas=betas, fused=True)
+        # Fused, AdamW says that it skips a step whose 16-bit gradients overflowed by itself. Muon's part would not.
+        self._step_supports_amp_scaling = False
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do one step; see `torch.optim.Optimizer.step`."""

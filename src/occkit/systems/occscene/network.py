@@ -223,24 +223,24 @@ class OccScene(nn.Module):
         views: Views,
     ) -> tuple[Float[Tensor, "b t k x y z"], dict[str, Tensor]]:
         """Return the occupancy that each sample is shown, and the losses of those that were estimated."""
-        shape = (batch.size, self.config.clip.num_volumes, self.taxonomy.num_classes, *batch.grid.shape)
-        shown = noisy.new_zeros(shape)
+        shape = (self.config.clip.num_volumes, self.taxonomy.num_classes, *batch.grid.shape)
+        shown: list[Tensor] = [noisy.new_zeros(()).expand(shape)] * batch.size
         found: dict[str, Tensor] = {}
         rows = {kind: (source == kind).nonzero()[:, 0].tolist() for kind in (TRUTH, CLEAN, ESTIMATE)}
         if rows[TRUTH]:
             label = batch.take(rows[TRUTH]).occupancy
             assert label is not None
-            shown[rows[TRUTH]] = label_volumes(label, self.taxonomy, self.config.clip)
+            for row, volumes in zip(rows[TRUTH], label_volumes(label, self.taxonomy, self.config.clip), strict=True):
+                shown[row] = volumes
         if rows[CLEAN]:
-            part = batch.take(rows[CLEAN])
             with torch.no_grad():
-                whole = self.config.clip.num_volumes == 1
-                said = (
-                    prediction.take(rows[CLEAN])
-                    if whole
-                    else predict(self.perception, perceived(part, self.config.clip))
-                )
-            shown[rows[CLEAN]] = self._volumes(said.logits)
+                if self.config.clip.num_volumes == 1:
+                    said = [self._volumes(prediction.logits[row : row + 1]) for row in rows[CLEAN]]
+                else:
+                    frames = perceived(batch.take(rows[CLEAN]), self.config.clip)
+                    said = self._volumes(predict(self.perception, frames).logits).split(1)
+            for row, volumes in zip(rows[CLEAN], said, strict=True):
+                shown[row] = volumes[0]
         if rows[ESTIMATE]:
             index = torch.tensor(rows[ESTIMATE], device=noisy.device)
             part = batch.take(rows[ESTIMATE])
@@ -249,8 +249,10 @@ class OccScene(nn.Module):
             )
             if isinstance(self.stage, MutualConfig) and not self.stage.generation_teaches_perception:
                 logits = logits.detach()
-            shown = shown.index_copy(0, index, self._volumes(logits))
-        return shown, found
+            for row, volumes in zip(rows[ESTIMATE], self._volumes(logits).unbind(), strict=True):
+                shown[row] = volumes
+        # Classes last in memory, as whoever reads it wants them.
+        return torch.stack([volumes.movedim(1, -1) for volumes in shown]).movedim(-1, 2), found
 
     def _estimate(
         self,
@@ -279,7 +281,7 @@ class OccScene(nn.Module):
         found: dict[str, Tensor] = {}
         if mutual is not None and mutual.occupancy:
             every = self.config.clip.num_volumes
-            current = prediction.take(range(0, len(prediction.logits), every))
+            current = prediction if every == 1 else prediction.take(range(0, len(prediction.logits), every))
             found = self._gated(current, replace(seen, inputs=None), step, mutual.gate, mutual.occupancy / total)
         return prediction.logits, found
 
@@ -302,7 +304,7 @@ class OccScene(nn.Module):
                 step,
                 text,
                 num_times=self.config.clip.num_frames,
-                occupancy=noisy.new_zeros(shape),
+                occupancy=noisy.new_zeros(()).expand(shape),
                 views=views,
                 present=absent,
             )
@@ -340,8 +342,8 @@ class OccScene(nn.Module):
         """Return perception's losses on each sample, weighed by its noise level, and summed."""
         gates = weight * self.schedule.gate(step, gate)
         found: dict[str, Tensor] = {}
-        for row, factor in enumerate(gates):
-            for name, value in losses(self.perception, prediction.take([row]), batch.take([row])).items():
+        for row, (said, factor) in enumerate(zip(prediction.unbind(), gates, strict=True)):
+            for name, value in losses(self.perception, said, batch.take([row])).items():
                 key = f"occupancy_{name}"
                 found[key] = found.get(key, value.new_zeros(())) + factor * value
         return found
@@ -365,7 +367,7 @@ class OccScene(nn.Module):
 
     def _volumes(self, logits: Float[Tensor, "n k x y z"]) -> Float[Tensor, "b t k x y z"]:
         """Return class probabilities, the volumes of a clip together."""
-        return logits.softmax(dim=1).unflatten(0, (-1, self.config.clip.num_volumes))
+        return logits.movedim(1, -1).softmax(dim=-1).movedim(-1, 1).unflatten(0, (-1, self.config.clip.num_volumes))
 
     def _check(self, batch: Batch) -> None:
         if batch.grid != self.config.grid:
