@@ -40,6 +40,6 @@ def test_the_quick_claim_of_occscene_is_the_whole_one_in_fewer_steps() -> None:
         assert set(quick.lines) < set(claim.lines)
         for arm, make in quick.arms.items():
             recipe = claim.arms[arm]()
-            steps = recipe.steps // (4 if arm == "denoiser" else 2)
+            steps = recipe.steps // (4 if arm in ("denoiser", "align") else 2)
             assert make() == replace(recipe, steps=steps, evaluate_every=steps), (whole, arm)
             assert quick.starts.get(arm) == claim.starts.get(arm)

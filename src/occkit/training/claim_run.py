@@ -31,6 +31,8 @@ from occkit.training.claim_results import (
 )
 from occkit.training.recipe_json import recipe_to_json
 
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+"""Lets glibc keep what a step gives back for the next one: on a CPU the kernel's part, zeroing pages, is a third else."""
 MakeWorld = Callable[[World, int, Path], None]
 """Writes the world of a seed to a folder; handed in, because training does not know how worlds are made."""
 
@@ -247,7 +249,7 @@ def _spawn(arguments: list[str], arm: str, seed: int, out: Path, processes: int,
         run_logged(
             [*launcher, claim_arm.__name__, *arguments],
             log_path(out, arm, seed),
-            environment={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            environment={**KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": str(threads)},
         )
     except OcckitError as error:
         raise OcckitError(f"arm {arm}, seed {seed}: {error}") from error

@@ -61,7 +61,7 @@ def rooms() -> Claim:
 def quick() -> Claim:
     """Outdoors, perception alone: mutual learning against learning on, and against noise. Nothing is drawn.
 
-    All trainings have half of their steps, and the denoiser's a quarter.
+    All trainings have half of their steps, and those of the generator alone a quarter.
     """
     return _claim("street", ".quick", short=True)
 
@@ -108,7 +108,7 @@ def _claim(place: Place, suffix: str, *, short: bool = False) -> Claim:
     arms: dict[str, Callable[[Place], Recipe]] = {
         "perception": partial(_few, nano_perception, part=part),
         "denoiser": partial(_few, nano_denoiser, part=part * part),
-        "align": partial(_few, nano_align, part=part),
+        "align": partial(_few, nano_align, part=part * part),
         "mutual": partial(_few, nano_mutual, part=part),
         "further": partial(_few, further, part=part),
         "noised": partial(_few, noised, part=part),
