@@ -32,7 +32,7 @@ from occkit.training.claim_results import (
 from occkit.training.recipe_json import recipe_to_json
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
-"""Lets glibc keep what a step gives back for the next one: on a CPU the kernel's part, zeroing pages, is a third else."""
+"""Lets glibc keep what a step gives back for the next: on a CPU the kernel, zeroing pages, takes up to a third else."""
 MakeWorld = Callable[[World, int, Path], None]
 """Writes the world of a seed to a folder; handed in, because training does not know how worlds are made."""
 
